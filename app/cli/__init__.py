@@ -1,0 +1,43 @@
+"""smsctl: parse, call one function, print. One file per group of commands."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from app.cli import backup, db, migrate, numbering, server, source
+from app.cli.context import console
+from app.core.config import get_settings
+from app.core.errors import AppError
+from app.core.logs import configure_logs
+
+app = typer.Typer(
+    name="smsctl",
+    help="SMS marketing platform: move contacts into PostgreSQL, classify them, keep them safe.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(source.group, name="source", help="The SQLite file to move: write a synthetic one, analyse a real one.")
+app.add_typer(migrate.group, name="migrate", help="Move numeros.db into PostgreSQL, prove it, report it, undo it.")
+app.add_typer(numbering.group, name="numbering", help="Mexico's national numbering plan: look up, import, reclassify.")
+app.add_typer(db.group, name="db", help="Schema, connection URL and server settings.")
+app.add_typer(backup.group, name="backup", help="Full, verified backups of the database.")
+app.command("up")(server.up)
+app.command("down")(server.down)
+
+
+def main() -> None:
+    """Entry point: any AppError becomes one line that says what to do, and its exit code."""
+    try:
+        settings = get_settings()
+        configure_logs(settings.log.level, settings.log.format)
+        app()
+    except AppError as error:
+        console.print(f"[bold red]error[/] ({error.code}): ", end="")
+        console.print(str(error), markup=False)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        console.print("Interrupted.")
+        sys.exit(130)

@@ -1,0 +1,65 @@
+"""Connections to PostgreSQL: URLs in the forms that psycopg, SQLAlchemy and psql take, and clear errors."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit, urlunsplit
+
+import psycopg
+from psycopg import Connection
+
+from app.core.errors import InvalidInput, Unavailable
+
+APPLICATION_NAME = "smsctl"
+CONNECT_TIMEOUT_S = 10
+MINIMUM_SERVER = 160000
+
+
+def libpq_url(url: str) -> str:
+    """`url` as psql and psycopg take it: postgresql://, without a SQLAlchemy driver suffix.
+
+    Raises: InvalidInput when it is not a PostgreSQL URL.
+    """
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme.partition("+")[0] not in ("postgresql", "postgres"):
+        raise InvalidInput(
+            "The database URL must look like postgresql://user:password@host:5432/name.", code="database_url"
+        )
+    return f"postgresql://{rest}"
+
+
+def sqlalchemy_url(url: str) -> str:
+    """`url` for SQLAlchemy with psycopg 3 (sync and async share the name)."""
+    return "postgresql+psycopg://" + libpq_url(url).partition("://")[2]
+
+
+def hide_password(url: str) -> str:
+    """`url` fit for a log or a screen: the password replaced by ***."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    address = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{address}"))
+
+
+def connect(url: str, *, autocommit: bool = False, application_name: str = APPLICATION_NAME) -> Connection:
+    """An open connection; statements that wait for a lock are bounded by the caller, not here.
+
+    Raises: Unavailable when the server cannot be reached, refuses us, or is older than PostgreSQL 16.
+    """
+    try:
+        connection = psycopg.connect(
+            libpq_url(url),
+            autocommit=autocommit,
+            application_name=application_name,
+            connect_timeout=CONNECT_TIMEOUT_S,
+        )
+    except psycopg.OperationalError as error:
+        reason = str(error).strip().splitlines()[-1].strip()
+        raise Unavailable(
+            f"PostgreSQL at {hide_password(url)} cannot be used: {reason} Check DATABASE_URL and that the server runs.",
+            code="database_unreachable",
+        ) from error
+    if connection.info.server_version < MINIMUM_SERVER:
+        connection.close()
+        raise Unavailable("PostgreSQL 16 or newer is needed.", code="database_too_old")
+    return connection
