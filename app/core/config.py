@@ -43,7 +43,7 @@ class LogSettings(BaseModel):
 
 
 class Settings(BaseSettings):
-    """All settings of the platform. Names in the environment: the field's name in capitals, groups as SMS_GROUP__FIELD."""
+    """All settings of the platform. In the environment: SMS_FIELD, and SMS_GROUP__FIELD for a group."""
 
     model_config = SettingsConfigDict(
         env_prefix="SMS_", env_nested_delimiter="__", env_file=".env", extra="ignore", populate_by_name=True
@@ -73,4 +73,4 @@ class Settings(BaseSettings):
 @lru_cache(maxsize=1)
 def get_settings() -> Settings:
     """The settings of this process; the environment is read on the first call only."""
-    return Settings(_env_file=os.environ.get("SMS_ENV_FILE", ".env"))  # type: ignore[call-arg]
+    return Settings(_env_file=os.environ.get("SMS_ENV_FILE", ".env"))

@@ -1,0 +1,35 @@
+"""The tables. Importing this package fills Base.metadata with all of them."""
+
+from __future__ import annotations
+
+from app.models import (
+    backup,
+    campaign,
+    consent,
+    contact,
+    message,
+    migration,
+    numbering,
+    receipt,
+    segment,
+    server_setting,
+    suppression,
+    user,
+)
+from app.models.base import Base
+
+__all__ = [
+    "Base",
+    "backup",
+    "campaign",
+    "consent",
+    "contact",
+    "message",
+    "migration",
+    "numbering",
+    "receipt",
+    "segment",
+    "server_setting",
+    "suppression",
+    "user",
+]

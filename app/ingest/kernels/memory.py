@@ -1,0 +1,65 @@
+"""Unaligned loads, stores and copies of whole words: what NumPy arrays of bytes lack inside a compiled loop.
+
+All of them may touch up to PADDING bytes behind what is asked for: every buffer they are used on is that much longer.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+PADDING = 64
+"""Bytes that must exist behind the last byte that is read or written."""
+
+_I64 = ir.IntType(64)
+
+
+def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any, pointee: Any) -> Any:
+    """Address of array[index], to be used as a pointer to `pointee`."""
+    data = context.make_array(array_type)(context, builder, array).data
+    return builder.bitcast(builder.gep(data, [index]), pointee.as_pointer())
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def load8(typingctx: Any, array: Any, index: Any) -> Any:  # noqa: ARG001 - the signature that numba calls
+    """The eight bytes from array[index] on, little-endian, as uint64."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = context.cast(builder, args[1], signature.args[1], types.int64)
+        return builder.load(_pointer(context, builder, signature.args[0], args[0], place, _I64), align=1)
+
+    return types.uint64(array, index), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def store8_big_endian(typingctx: Any, array: Any, index: Any, value: Any) -> Any:  # noqa: ARG001
+    """Write `value` as eight bytes, most significant first, from array[index] on."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        place = context.cast(builder, args[1], signature.args[1], types.int64)
+        word = builder.bswap(context.cast(builder, args[2], signature.args[2], types.int64))
+        builder.store(word, _pointer(context, builder, signature.args[0], args[0], place, _I64), align=1)
+        return context.get_dummy_value()
+
+    return types.void(array, index, value), build
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def copy_bytes(typingctx: Any, target: Any, at: Any, source: Any, begin: Any, length: Any) -> Any:  # noqa: ARG001
+    """Copy source[begin:begin+length] to target[at:], sixteen bytes at a time: up to fifteen more are overwritten."""
+
+    def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+        vector = ir.VectorType(ir.IntType(8), 16)
+        places = [context.cast(builder, args[k], signature.args[k], types.int64) for k in (1, 3, 4)]
+        to = _pointer(context, builder, signature.args[0], args[0], places[0], ir.IntType(8))
+        origin = _pointer(context, builder, signature.args[2], args[2], places[1], ir.IntType(8))
+        with cgutils.for_range_slice(builder, _I64(0), places[2], _I64(16)) as (offset, _):
+            chunk = builder.load(builder.bitcast(builder.gep(origin, [offset]), vector.as_pointer()), align=1)
+            builder.store(chunk, builder.bitcast(builder.gep(to, [offset]), vector.as_pointer()), align=1)
+        return context.get_dummy_value()
+
+    return types.void(target, at, source, begin, length), build

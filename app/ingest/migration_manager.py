@@ -1,0 +1,413 @@
+"""MigrationManager: numeros.db into PostgreSQL, from the first check to the balanced ledger.
+
+Every step may be stopped or killed and is taken up by running the same again: what is done is written in the ledger in the
+transaction that does it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import psycopg
+from psycopg import Connection
+
+from app.core.clock import utc_now
+from app.core.config import get_settings
+from app.core.database import connect
+from app.core.errors import AppError, Broken, Conflict, Unavailable
+from app.core.logs import get_logger
+from app.core.plan_store import place_tables
+from app.ingest import ledger, side_tables, target
+from app.ingest.columns import Classification, Normaliser
+from app.ingest.copy_stream import Batch, statement
+from app.ingest.ledger import Run
+from app.ingest.loader import Loader, LoadProgress, LoadStopped
+from app.ingest.source import Source, SourceFacts, hash_file
+from app.models.migration import RunStatus
+from app.services import numbering_service, schema_service, tuning_service
+
+RETRYABLE_STATES = ("08", "57P", "55P03", "40001", "40P01")
+"""SQLSTATEs that pass by themselves: lost connection, server restart, lock not available, serialisation, deadlock."""
+
+RETRY_PAUSE_S = 1.0
+log = get_logger("migrate")
+Outcome = TypeVar("Outcome")
+
+
+@dataclass(frozen=True, slots=True)
+class StageProgress:
+    """What the run is doing now. Units: done and total in rows while loading, in objects while building."""
+
+    stage: str
+    done: int = 0
+    total: int = 0
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationResult:
+    """The outcome, in the words of `migrate run --json`. Units: seconds; megabytes."""
+
+    run_id: int
+    status: str
+    source_rows: int
+    loaded: int
+    duplicates: int
+    rejected: int
+    rejected_by_reason: dict[str, int]
+    statistics_rows: int
+    missing_ladas_rows: int
+    seconds: float
+    rows_per_second: float
+    index_seconds: float
+    peak_rss_mb: float
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationOptions:
+    """How to run. `limit`: rows of the source, counted over the whole run; `backup` is called at the start with 0 loaded
+    rows and then after every `backup_every` rows, while no batch is under way."""
+
+    limit: int | None = None
+    fulltext_later: bool = False
+    backup: Callable[[Run, int], None] | None = None
+    backup_every: int = 0
+
+
+class MigrationManager:
+    """Moves the three tables of a numeros.db. `postgres_url` may be a function, asked again after a lost connection."""
+
+    def __init__(
+        self,
+        sqlite_path: str | Path,
+        postgres_url: str | Callable[[], str],
+        batch_size: int | None = None,
+        *,
+        options: MigrationOptions | None = None,
+        progress: Callable[[StageProgress], None] | None = None,
+        stop: threading.Event | None = None,
+    ) -> None:
+        settings = get_settings().migration
+        self.sqlite_path = Path(sqlite_path).absolute()
+        self.batch_size = batch_size or settings.batch_size
+        self.options = options or MigrationOptions()
+        self._url_of = postgres_url if callable(postgres_url) else lambda: postgres_url
+        self._settings = settings
+        self._progress = progress or (lambda _: None)
+        self._stop = stop or threading.Event()
+        self._facts: SourceFacts | None = None
+        self._session: Connection | None = None
+        self._base = 0
+        self._added: list[Batch] = []
+        self._rows_now = 0
+        self._load_seconds = 0.0
+        self._started = time.monotonic()
+
+    async def migrate(self) -> MigrationResult:
+        """The whole migration; see `run`."""
+        return await asyncio.to_thread(self.run)
+
+    async def migrate_contacts(self) -> int:
+        """Load numeros into contacts, keys off; returns the rows loaded so far. `migrate` does the rest as well."""
+        return await asyncio.to_thread(self._one_part, self._load)
+
+    async def migrate_statistics(self) -> int:
+        """Carry estadisticas_migracion over; returns its rows."""
+        return await asyncio.to_thread(self._one_part, self._copy_statistics)
+
+    async def migrate_missing_ladas(self) -> int:
+        """Carry ladas_faltantes over; returns its rows."""
+        return await asyncio.to_thread(self._one_part, self._copy_missing_ladas)
+
+    def _one_part(self, part: Callable[[Source, Run], int]) -> int:
+        with self._opened() as (source, session):
+            return part(source, self._run_to_go_on(session, source))
+
+    @contextmanager
+    def _opened(self) -> Iterator[tuple[Source, Connection]]:
+        """The source under its lock, and a session that holds the migration lock on an up-to-date schema."""
+        with closing(Source(self.sqlite_path)) as source:
+            self._tell("hash")
+            self._facts = source.facts()
+            url = self._url_of()
+            if schema_service.current(url) is None:
+                schema_service.upgrade(url)
+            schema_service.require_head(url)
+            self._session = self._locked_session()
+            try:
+                tuning_service.restore_if_abandoned(url)
+                yield source, self._session
+            finally:
+                self._session.close()
+
+    def _known_facts(self) -> SourceFacts:
+        if self._facts is None:
+            raise Broken("The source was not read yet.", code="no_facts")
+        return self._facts
+
+    def _run_to_go_on(self, session: Connection, source: Source) -> Run:
+        """The open run of this source, or a new one."""
+        facts = self._known_facts()
+        run = ledger.find_run_of(session, facts, str(source.path))
+        if run is None:
+            with session.transaction():
+                plan_id = numbering_service.plan_in_force(session).id
+                if plan_id is None:
+                    raise Conflict("No numbering plan is in force: run `smsctl numbering import`.", code="no_plan")
+                run = ledger.open_run(session, facts, str(source.path), plan_id, self.batch_size)
+        return run
+
+    def run(self) -> MigrationResult:
+        """Migrate, or go on, or find it done; returns when the ledger balances and the indexes are there.
+
+        Raises: AppError with what to do. The run then stays open ('failed' or 'interrupted') and the same call goes on.
+        """
+        with self._opened() as (source, session):
+            run = self._run_to_go_on(session, source)
+            if run.status == RunStatus.COMPLETED and run.result is not None:
+                return self._finish_fulltext(session, run)
+            ledger.change_status(session, run, RunStatus.RUNNING)
+            try:
+                return self._migrate(source, session, run)
+            except LoadStopped:
+                return self._stopped(run, RunStatus.INTERRUPTED, None)
+            except AppError as error:
+                self._stopped(run, RunStatus.FAILED, str(error))
+                raise
+            except psycopg.Error as error:
+                message = (error.diag.message_primary or str(error)).strip().splitlines()[0]
+                self._stopped(run, RunStatus.FAILED, message)
+                raise Unavailable(
+                    f"PostgreSQL stopped the migration: {message}. Mend it and run the same command: it goes on.",
+                    code="database_error",
+                ) from error
+
+    def _finish_fulltext(self, session: Connection, run: Run) -> MigrationResult:
+        if not self.options.fulltext_later and target.detached(session):
+            target.build_concurrently(self._url_of(), self._tell_objects)
+        return MigrationResult(**(run.result or {}))
+
+    def _migrate(self, source: Source, session: Connection, run: Run) -> MigrationResult:
+        url = self._url_of()
+        rows_to_come = self._rows_wanted(run) - ledger.totals(session, run.id).rows_read
+        if rows_to_come > 0:
+            target.check_disk(session, rows_to_come)
+        tuned = tuning_service.apply_bulk(url)
+        if tuned.refused:
+            log.warning("going on without bulk settings", reason=tuned.refused)
+        try:
+            if rows_to_come > 0:
+                self._tell("prepare")
+                self._retrying(lambda: self._prepare(run, rows_to_come))
+                if self.options.backup:
+                    self.options.backup(run, 0)
+                self._load(source, run)
+            self._copy_statistics(source, run)
+            self._copy_missing_ladas(source, run)
+            self._build_indexes(run)
+        finally:
+            self._restore_settings()
+        return self._reconcile(source, run)
+
+    def _prepare(self, run: Run, rows_to_come: int) -> None:
+        with closing(connect(self._url_of(), autocommit=True)) as session:
+            if not target.detached(session):
+                target.prepare(session, run.id, rows_to_come)
+            ledger.update_run(session, run.id, stage="load")
+
+    def _rows_wanted(self, run: Run) -> int:
+        return run.source_rows if self.options.limit is None else min(self.options.limit, run.source_rows)
+
+    def _load(self, source: Source, run: Run) -> int:
+        """Load what is missing, with retries of what can pass by itself; returns the rows loaded over the whole run."""
+        started = time.monotonic()
+        try:
+            return self._retrying(lambda: self._load_once(source, run))
+        finally:
+            self._load_seconds = time.monotonic() - started
+
+    def _load_once(self, source: Source, run: Run) -> int:
+        url = self._url_of()
+        with closing(connect(url, autocommit=True)) as session:
+            plan = numbering_service.load_plan(session, run.numbering_plan_id or 0)
+            seen = target.seen_numbers(session)
+        normaliser = Normaliser(
+            source, Classification(plan, place_tables()), seen, run_id=run.id, id_offset=run.contact_id_offset
+        )
+        loader = Loader(
+            url, source, normaliser, run_id=run.id, streams=self._settings.streams, batch_size=self.batch_size,
+            stop=self._stop, progress=lambda it: self._told(run, it),
+        )  # fmt: skip
+        while True:
+            with closing(connect(url, autocommit=True)) as session:
+                done = ledger.totals(session, run.id)
+                committed = ledger.committed_ranges(session, run.id)
+            left = self._rows_wanted(run) - done.rows_read
+            if left <= 0 or run.first_source_id is None or run.last_source_id is None:
+                return done.loaded
+            self._base = done.rows_read
+            between = self.options.backup_every if self.options.backup else 0
+            loader.load(ledger.gaps(run.first_source_id, run.last_source_id, committed), min(left, between or left))
+            if self.options.backup and between:
+                self.options.backup(run, min(done.rows_read + between, done.rows_read + left))
+
+    def _told(self, run: Run, progress: LoadProgress) -> None:
+        """Progress of the load in rows of the whole run."""
+        if progress.committed is not None:
+            self._added.append(progress.committed)
+            self._rows_now += progress.committed.rows_read
+        self._tell("load", self._base + progress.rows_read, self._rows_wanted(run))
+
+    def _retrying(self, action: Callable[[], Outcome]) -> Outcome:
+        """`action`, tried again while what stops it can pass by itself and batches still come through in between."""
+        deadline = time.monotonic() + self._settings.retry_seconds
+        while True:
+            try:
+                return action()
+            except (psycopg.Error, Unavailable) as error:
+                if not is_passing(error) or self._stop.is_set():
+                    raise
+                if self._added:
+                    self._added, deadline = [], time.monotonic() + self._settings.retry_seconds
+                if time.monotonic() > deadline:
+                    raise
+                log.warning("trying again", reason=str(error).strip().splitlines()[0])
+                time.sleep(RETRY_PAUSE_S)
+                self._lock_again()
+
+    def _lock_again(self) -> None:
+        """The lock went with its connection when the server stopped: take it anew before anything is loaded."""
+        session = self._session
+        if session is None or not session.broken:
+            try:
+                if session is not None:
+                    session.execute("SELECT 1")
+                    return
+            except psycopg.Error:
+                log.info("the connection was lost")
+        try:
+            self._session = self._locked_session()
+        except Unavailable as error:
+            log.warning("no connection yet", reason=str(error))
+
+    def _locked_session(self) -> Connection:
+        session = connect(self._url_of(), autocommit=True, application_name="smsctl migrate")
+        try:
+            ledger.hold_lock(session)
+        except BaseException:
+            session.close()
+            raise
+        return session
+
+    def _copy_statistics(self, source: Source, run: Run) -> int:
+        with closing(connect(self._url_of())) as session, session.transaction():
+            return side_tables.copy_statistics(source, session, run.id)
+
+    def _copy_missing_ladas(self, source: Source, run: Run) -> int:
+        with closing(connect(self._url_of())) as session, session.transaction():
+            return side_tables.copy_missing_ladas(source, session, run.id)
+
+    def _build_indexes(self, run: Run) -> None:
+        """Keys and indexes back on, duplicates linked, statistics fresh, contacts open to all."""
+        started = time.monotonic()
+        url = self._url_of()
+        self._note(run, stage="index")
+        target.restore(
+            url, fulltext_later=self.options.fulltext_later, progress=self._tell_objects, stop=self._stop
+        )
+        with closing(connect(url, autocommit=True)) as session:
+            session.execute(statement("link_duplicates"), {"run_id": run.id})
+            target.advance_ids(session)
+            self._tell("analyze")
+            target.analyze(session)
+        spent = time.monotonic() - started
+        self._note(run, index_seconds=(self._stored(run).index_seconds or 0.0) + spent)
+
+    def _restore_settings(self) -> None:
+        try:
+            restored = tuning_service.restore(self._url_of())
+        except Unavailable as error:
+            log.warning("settings are put back by the next command", reason=str(error))
+        else:
+            if restored.refused:
+                log.warning("settings could not be put back", reason=restored.refused)
+
+    def _reconcile(self, source: Source, run: Run) -> MigrationResult:
+        """The end: the ledger balances and the source is as it was, or the run fails."""
+        self._tell("reconcile")
+        facts = self._known_facts()
+        if hash_file(source.path) != facts.sha256:
+            raise Broken(
+                f"{source.path} was changed while it was read. Undo with `smsctl migrate rollback --run {run.id}` and "
+                "migrate the new file.",
+                code="source_changed",
+            )
+        with closing(connect(self._url_of(), autocommit=True)) as session:
+            sums = ledger.totals(session, run.id)
+        if sums.rows_read < run.source_rows and self.options.limit is not None:
+            return self._stopped(run, RunStatus.LIMITED, None)
+        if not sums.balances(run.source_rows):
+            raise Broken(
+                f"The ledger does not balance: {run.source_rows} rows in the source, {sums.rows_read} read = "
+                f"{sums.loaded} loaded + {sums.duplicates} duplicates + {sums.rejected} rejected. "
+                "`smsctl migrate report` has the batches.",
+                code="ledger_unbalanced",
+            )
+        return self._stopped(run, RunStatus.COMPLETED, None)
+
+    def _stopped(self, run: Run, status: RunStatus, error: str | None) -> MigrationResult:
+        """Write down how this call ended; returns the result. Raises Unavailable when the database is gone."""
+        with closing(connect(self._url_of(), autocommit=True)) as session, session.transaction():
+            ledger.change_status(session, run, status, error)
+            result = self._result(session, ledger.find_run(session, run.id), status)
+            ledger.update_run(
+                session, run.id, result=asdict(result), fingerprint=result.fingerprint, peak_rss_mb=result.peak_rss_mb,
+                finished_at=utc_now() if status == RunStatus.COMPLETED else None,
+            )  # fmt: skip
+        return result
+
+    def _result(self, session: Connection, run: Run, status: RunStatus) -> MigrationResult:
+        sums = ledger.totals(session, run.id)
+        return MigrationResult(
+            run_id=run.id, status=str(status), source_rows=sums.rows_read, loaded=sums.loaded, duplicates=sums.duplicates,
+            rejected=sums.rejected, rejected_by_reason=sums.rejected_by_reason,
+            statistics_rows=ledger.count_rows(session, "source_statistics", run.id),
+            missing_ladas_rows=ledger.count_rows(session, "missing_ladas", run.id),
+            seconds=round((run.result or {}).get("seconds", 0.0) + time.monotonic() - self._started, 3),
+            rows_per_second=round(self._rows_now / self._load_seconds, 1) if self._load_seconds else 0.0,
+            index_seconds=round(run.index_seconds or 0.0, 3),
+            peak_rss_mb=max(run.peak_rss_mb or 0.0, target.peak_rss_mb()), fingerprint=f"{sums.fingerprint:016x}",
+        )  # fmt: skip
+
+    def _stored(self, run: Run) -> Run:
+        with closing(connect(self._url_of(), autocommit=True)) as session:
+            return ledger.find_run(session, run.id)
+
+    def _note(self, run: Run, **values: object) -> None:
+        with closing(connect(self._url_of(), autocommit=True)) as session:
+            ledger.update_run(session, run.id, **values)
+
+    def _tell(self, stage: str, done: int = 0, total: int = 0, detail: str = "") -> None:
+        self._progress(StageProgress(stage, done, total, detail))
+
+    def _tell_objects(self, name: str, done: int, total: int) -> None:
+        self._tell("index", done, total, name)
+
+
+def is_passing(error: Exception) -> bool:
+    """True for an error of the database that can pass by itself: a lost connection, a restart, a lock, a deadlock."""
+    if isinstance(error, Unavailable):
+        return error.code == "database_unreachable"
+    if not isinstance(error, psycopg.Error):
+        return False
+    if error.sqlstate is None:
+        return isinstance(error, psycopg.OperationalError)
+    return error.sqlstate.startswith(RETRYABLE_STATES)

@@ -1,0 +1,10 @@
+-- SQLite. Cells that are not NULL per column, readings of es_valido and fecha_migracion, in a window of ids.
+-- Parameters: first, last (ids, inclusive). Locks: shared, on the source. Rows: one. Time: about 0.7 µs a row.
+SELECT count(*), count(numero), count(campo1_original), count(nombre), count(campo3), count(direccion),
+       count(colonia), count(municipio_csv), count(estado_sep), count(municipio_sep), count(estado_cof),
+       count(municipio_cof), count(lada), count(ciudad_por_lada), count(es_valido), count(fecha_migracion),
+       coalesce(sum(es_valido = 1), 0), coalesce(sum(es_valido = 0), 0),
+       coalesce(sum(fecha_migracion GLOB
+                    '[0-9][0-9][0-9][0-9]-[01][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]'), 0)
+  FROM numeros
+ WHERE id BETWEEN :first AND :last
