@@ -14,8 +14,7 @@ from app.core.database import sqlalchemy_url
 from app.core.errors import InvalidInput
 from app.models import Base
 from app.services.schema_drift import include_object_without
-
-LOCK_TIMEOUT = "5s"
+from app.services.schema_service import LOCK_TIMEOUT
 
 
 def database_url() -> str:
@@ -32,10 +31,10 @@ def database_url() -> str:
 
 def run() -> None:
     """Migrate, or compare, over one connection of our own."""
+    lock_timeout = context.config.attributes.get("lock_timeout", LOCK_TIMEOUT)
     engine = create_engine(database_url(), poolclass=pool.NullPool)
     with engine.connect() as connection:
-        # A DDL statement that waits for a lock makes everyone behind it wait too: give up early, run it again.
-        connection.execute(text("SELECT set_config('lock_timeout', :timeout, false)"), {"timeout": LOCK_TIMEOUT})
+        connection.execute(text("SELECT set_config('lock_timeout', :timeout, false)"), {"timeout": lock_timeout})
         include_object = include_object_without(connection)
         connection.commit()  # Alembic commits only transactions that it began itself
         context.configure(

@@ -114,27 +114,32 @@ def _json(result: LookupResult) -> str:
 
 def _look_up_lines(plan: NumberingPlan) -> None:
     out = sys.stdout.buffer
-    is_live = sys.stdin.isatty()
     try:
-        for raw in _lines():
-            text = raw.decode("utf-8", errors="surrogateescape")
-            out.write(_json(numbering_service.lookup(plan, text)).encode("utf-8"))
-            if is_live:
-                out.flush()
-        out.flush()
+        for lines in _line_blocks():
+            for raw in lines:
+                text = raw.rstrip(b"\r").decode("utf-8", errors="surrogateescape")
+                out.write(_json(numbering_service.lookup(plan, text)).encode("utf-8"))
+            out.flush()
     except BrokenPipeError:
         # The reader went away (`| head`): nothing is left to do, and Python must not complain when it flushes.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _lines() -> Iterator[bytes]:
-    """Lines of standard input without their ends; of one longer than LONGEST_LINE its beginning, which decides."""
-    stream = sys.stdin.buffer
-    while raw := stream.readline(LONGEST_LINE):
-        rest = raw
-        while len(rest) == LONGEST_LINE and not rest.endswith(b"\n"):
-            rest = stream.readline(LONGEST_LINE)
-        yield raw.rstrip(b"\r\n")
+def _line_blocks() -> Iterator[list[bytes]]:
+    """Standard input's lines, as many at a time as there are to be read: whoever waits for an answer gets it.
+
+    Of a line longer than LONGEST_LINE only the beginning is kept: it decides.
+    """
+    pending = b""
+    while chunk := os.read(sys.stdin.fileno(), 1 << 16):
+        *lines, rest = chunk.split(b"\n")
+        if lines:
+            lines[0], pending = pending + lines[0], b""
+            yield lines
+        if len(pending) < LONGEST_LINE:
+            pending += rest
+    if pending:
+        yield [pending]
 
 
 def _table_lines(plans: list[PlanInfo]) -> Iterator[str]:

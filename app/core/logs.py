@@ -50,4 +50,4 @@ def configure_logs(level: str = "INFO", style: str = "console") -> None:
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
     """A logger whose lines carry `logger=name`."""
-    return structlog.get_logger().bind(logger=name)  # type: ignore[no-any-return]
+    return structlog.get_logger(logger=name)  # type: ignore[no-any-return]

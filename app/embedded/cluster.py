@@ -28,6 +28,7 @@ STOP_STEPS = ((signal.SIGINT, 180.0), (signal.SIGQUIT, 20.0), (signal.SIGKILL, 1
 PASSING = ("pre-existing shared memory block", 'lock file "postmaster.pid"')
 PORT_TAKEN = ("Address already in use", "could not create any TCP/IP sockets")
 ORPHANS_MAY_LIVE_S = 2.0
+INITDB_ENDS_S = 10.0
 REASON_CHARACTERS = 300
 DISK_FULL_BYTES = 16 << 20
 
@@ -80,7 +81,8 @@ def initialise(settings: Settings, home: Home, programs: Path) -> bool:
     initdb fills a temporary directory that is renamed at the end, so that a kill leaves nothing half-made.
     Raises: Unavailable with initdb's reason.
     """
-    for left in home.path.glob("init-*"):  # of a start that was killed; its initdb, if it still works, gives up
+    for left in home.path.glob("init-*"):  # of a start that was killed
+        _end_initdb(left)
         shutil.rmtree(left, ignore_errors=True) if left.is_dir() else left.unlink(missing_ok=True)
     if (home.data / "PG_VERSION").exists():
         return False
@@ -103,6 +105,21 @@ def initialise(settings: Settings, home: Home, programs: Path) -> bool:
         password_file.unlink(missing_ok=True)
         shutil.rmtree(fresh, ignore_errors=True)
     return True
+
+
+def _end_initdb(directory: Path) -> None:
+    """Stop an initdb that outlived the command which started it; in order, so that it gives its shared memory back."""
+
+    def at_work() -> list[int]:
+        named = [pid for pid in processes.process_ids() if str(directory) in processes.command_line(pid)]
+        return named + processes.working_in(directory)
+
+    for pid in at_work():
+        if any(Path(argument).name == "initdb" for argument in processes.command_line(pid)[:1]):
+            processes.send(pid, signal.SIGTERM)
+    deadline = time.monotonic() + INITDB_ENDS_S
+    while at_work() and time.monotonic() < deadline:
+        time.sleep(processes.POLL_S)
 
 
 def _initdb(home: Home, programs: Path, fresh: Path, password_file: Path) -> str | None:

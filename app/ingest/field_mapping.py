@@ -23,9 +23,13 @@ class FieldMapping:
     in_plan: bool = True
 
 
-_TEXT: Final = "Carried as it is; NUL removed, bytes that are not UTF-8 read as Windows-1252, numbers and BLOBs as text, "
-    "each recorded."
-_KEPT: Final = "Not in the plan: kept unchanged under its own name. " + _TEXT
+# What "carried unchanged" means for cells that PostgreSQL cannot hold as they are.
+TEXT_REPAIRS: Final = (
+    "NUL characters are removed, bytes that are not UTF-8 are read as Windows-1252 or replaced, numbers and BLOBs "
+    "become text, what is too long is shortened; the ledger (migration_repairs) keeps every such cell as it was."
+)
+_TEXT: Final = "Carried unchanged."
+_KEPT: Final = "Carried unchanged under its own name; the plan leaves it out."
 
 
 def _contact(
@@ -51,7 +55,9 @@ CONTACT_FIELDS: Final = (
     _contact("nombre", "full_name", _TEXT, 500),
     _contact("direccion", "address", _TEXT, 1000),
     _contact("colonia", "neighborhood", _TEXT, 300),
-    _contact("municipio_cof", "municipality time_zone", _TEXT + " With the state it decides the time zone.", 300),
+    _contact(
+        "municipio_cof", "municipality time_zone", "Carried unchanged. With the state it decides the time zone.", 300
+    ),
     _contact(
         "estado_cof",
         "state_code state_name",
@@ -64,7 +70,10 @@ CONTACT_FIELDS: Final = (
         "Taken from the number itself, two digits for 33, 55, 56 and 81: the source's is wrong for the big cities.",
     ),
     _contact(
-        "ciudad_por_lada", "city", _TEXT + " Where it is missing the LADA's city is taken, marked as inferred.", 300
+        "ciudad_por_lada",
+        "city",
+        "Carried unchanged; where it is missing the LADA's city is taken, marked as inferred.",
+        300,
     ),
     _contact(
         "es_valido",

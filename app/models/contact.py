@@ -76,7 +76,7 @@ class Contact(Base):
     The order of the columns is part of the contract with the loader (COPY BINARY) and keeps padding out of the row:
     eight-byte columns first, then four, two and one, then text. The two CHECKs run for every copied row, so they are
     combined and cheap (both: 5 to 10 % of a bare COPY; a regular expression on the number alone would cost 25 %, so its
-    shape is proven by `migrate validate`). The foreign key to migration_runs would make that COPY 2.5 times as slow: the
+    shape is proven by `migrate validate`). The foreign key to migration_runs would make a COPY 2.5 times as slow: the
     loader detaches it with the keys and puts it back.
     """
 

@@ -111,7 +111,7 @@ class Message(Base):
         enum_check("state", MessageState),
         enum_check("encoding", Encoding),
         CheckConstraint("segments BETWEEN 0 AND 255 AND attempt >= 0 AND cost_micros >= 0", name="counts"),
-        # A person's history and erasure find their messages by it; it never changes, so updates stay HOT (insert +15 %).
+        # A person's history and erasure find messages by it; it never changes, so updates stay HOT (insert +15 %).
         Index("ix_messages_contact_id", "contact_id"),
         {
             "comment": "Messages, one per recipient; partitioned by month of created_at, fillfactor 45 on partitions.",

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
+from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
 
 import psycopg
@@ -14,13 +15,13 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from psycopg import sql
-from sqlalchemy import create_engine, make_url, pool
+from sqlalchemy import create_engine, pool
 from sqlalchemy.exc import DBAPIError
 
 from app.core.clock import utc_now
 from app.core.config import PROJECT_ROOT
 from app.core.database import connect, hide_password, libpq_url, sqlalchemy_url
-from app.core.errors import Broken, Conflict, Forbidden
+from app.core.errors import Broken, Conflict, Forbidden, Unavailable
 from app.core.logs import get_logger
 from app.models.message import MESSAGE_FILLFACTOR
 from app.services import numbering_service
@@ -41,6 +42,8 @@ __all__ = [
 SCHEMA_LOCK = 7_302_018
 """Advisory lock of whoever changes the schema; a second one waits, and then finds nothing to do."""
 MONTHS_AHEAD = 3
+LOCK_TIMEOUT = "5s"
+"""A DDL statement that waits for a lock makes everyone behind it wait too: give up early, run it again."""
 
 log = get_logger("schema")
 
@@ -63,9 +66,11 @@ def upgrade(db_url: str) -> SchemaState:
 
     Safe to run by several at once, and again. Commits each revision by itself.
 
-    Raises: Unavailable (no server), Conflict `schema_locked` (tables in use), Forbidden (the role may not).
+    Raises: Unavailable (no server, or it went away), Conflict `schema_locked` (tables in use) or `database_encoding`,
+    Forbidden (the role may not).
     """
-    with _schema_lock(db_url) as connection:
+    with _schema_lock(db_url) as connection, _translated(db_url):
+        _require_utf8(connection)
         state = _migrate(db_url, "head")
         numbering_service.ensure_packaged_plan(connection)
         connection.commit()
@@ -146,16 +151,26 @@ def check_shipped(admin_url: str) -> list[str]:
     Raises: Forbidden when the role may not create a database.
     """
     name = f"sms_drift_check_{uuid4().hex[:12]}"
-    scratch_url = libpq_url(
-        make_url(sqlalchemy_url(admin_url)).set(database=name).render_as_string(hide_password=False)
-    )
+    scratch_url = urlunsplit(urlsplit(libpq_url(admin_url))._replace(path=f"/{name}"))
     with connect(admin_url, autocommit=True) as connection, _translated(admin_url):
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} ENCODING 'UTF8' TEMPLATE template0").format(sql.Identifier(name))
+        )
         try:
             _migrate(scratch_url, "head")
             return check_drift(scratch_url)
         finally:
             connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+def _require_utf8(connection: psycopg.Connection) -> None:
+    """Names are kept in UTF-8; SQL_ASCII would take any bytes, LATIN1 would lose some. Raises: Conflict."""
+    encoding = connection.info.parameter_status("server_encoding")
+    if encoding != "UTF8":
+        raise Conflict(
+            f"The database is in {encoding}: create it with ENCODING 'UTF8' TEMPLATE template0.",
+            code="database_encoding",
+        )
 
 
 def _migrate(db_url: str, revision: str) -> SchemaState:
@@ -176,6 +191,7 @@ def _config(db_url: str) -> Config:
     config.set_main_option("script_location", str(PROJECT_ROOT / "migrations").replace("%", "%%"))
     config.set_main_option("path_separator", "os")
     config.attributes["url"] = db_url
+    config.attributes["lock_timeout"] = LOCK_TIMEOUT
     return config
 
 
@@ -190,11 +206,12 @@ def _schema_lock(db_url: str) -> Iterator[psycopg.Connection]:
 
 @contextmanager
 def _translated(db_url: str) -> Iterator[None]:
-    """Turn what the server refuses into an error that says what to do."""
+    """Turn what the server refuses into an error that says what to do; a mistake of our own stays what it is."""
     try:
         yield
     except (DBAPIError, psycopg.Error) as error:
         cause = error.orig if isinstance(error, DBAPIError) else error
+        message = str(getattr(getattr(cause, "diag", None), "message_primary", None) or cause).strip()
         if isinstance(cause, psycopg.errors.LockNotAvailable | psycopg.errors.DeadlockDetected):
             raise Conflict(
                 "The schema cannot be changed while its tables are in use: end what runs and try again.",
@@ -202,8 +219,13 @@ def _translated(db_url: str) -> Iterator[None]:
             ) from error
         if isinstance(cause, psycopg.errors.InsufficientPrivilege):
             raise Forbidden(
-                f"The role in {hide_password(db_url)} may not: {cause.diag.message_primary}. Set DATABASE_ADMIN_URL.",
+                f"The role in {hide_password(db_url)} may not: {message}. Set DATABASE_ADMIN_URL.",
                 code="schema_forbidden",
+            ) from error
+        if isinstance(cause, psycopg.OperationalError):
+            raise Unavailable(
+                f"PostgreSQL ended the work: {message}. Mend that and run `smsctl db upgrade` again.",
+                code="schema_interrupted",
             ) from error
         raise
 

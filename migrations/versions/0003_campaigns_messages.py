@@ -17,7 +17,12 @@ depends_on = None
 
 DEFAULT_PARTITION = "CREATE TABLE messages_default PARTITION OF messages DEFAULT WITH (fillfactor = 45)"
 COMMENT_PARTITION = "COMMENT ON TABLE messages_default IS 'Messages of months that have no partition; empty as long as beat runs.'"
-INSERT_ONLY = ("template_versions", "campaign_moves", "chunk_attempts", "submissions")
+INSERT_ONLY = (
+    "CREATE TRIGGER append_only BEFORE UPDATE ON template_versions EXECUTE FUNCTION refuse_update()",
+    "CREATE TRIGGER append_only BEFORE UPDATE ON campaign_moves EXECUTE FUNCTION refuse_update()",
+    "CREATE TRIGGER append_only BEFORE UPDATE ON chunk_attempts EXECUTE FUNCTION refuse_update()",
+    "CREATE TRIGGER append_only BEFORE UPDATE ON submissions EXECUTE FUNCTION refuse_update()",
+)
 
 
 def upgrade() -> None:
@@ -28,8 +33,8 @@ def upgrade() -> None:
     op.execute(DEFAULT_PARTITION)
     op.execute(COMMENT_PARTITION)
     _engine()
-    for table in INSERT_ONLY:
-        op.execute(f"CREATE TRIGGER append_only BEFORE UPDATE ON {table} EXECUTE FUNCTION refuse_update()")
+    for trigger in INSERT_ONLY:
+        op.execute(trigger)
 
 
 def downgrade() -> None:

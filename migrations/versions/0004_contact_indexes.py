@@ -6,6 +6,7 @@ them again at its end; on a filled table they are built CONCURRENTLY.
 
 from __future__ import annotations
 
+import sqlalchemy as sa
 from alembic import op
 
 revision = "0004"
@@ -13,22 +14,28 @@ down_revision = "0003"
 branch_labels = None
 depends_on = None
 
-INDEXES = {
-    "idx_contacts_state_active": "contacts (state_code, status) WHERE opt_out_at IS NULL",
-    "idx_contacts_lada_active": "contacts (lada, status) WHERE opt_out_at IS NULL",
-    "idx_contacts_city_active": "contacts (city, status) WHERE opt_out_at IS NULL",
-    "idx_contacts_last_sent": "contacts (last_sent_at) WHERE last_sent_at IS NOT NULL",
-    "idx_contacts_send_count": "contacts (send_count)",
-    "idx_contacts_name_gin": "contacts USING gin (to_tsvector('spanish', full_name))",
-    "idx_contacts_address_gin": "contacts USING gin (to_tsvector('spanish', address))",
-}
+NOT_OPTED_OUT = sa.text("opt_out_at IS NULL")
+NAMES = (
+    "idx_contacts_state_active",
+    "idx_contacts_lada_active",
+    "idx_contacts_city_active",
+    "idx_contacts_last_sent",
+    "idx_contacts_send_count",
+    "idx_contacts_name_gin",
+    "idx_contacts_address_gin",
+)
 
 
 def upgrade() -> None:
-    for name, definition in INDEXES.items():
-        op.execute(f"CREATE INDEX {name} ON {definition}")
+    op.create_index("idx_contacts_state_active", "contacts", ["state_code", "status"], postgresql_where=NOT_OPTED_OUT)
+    op.create_index("idx_contacts_lada_active", "contacts", ["lada", "status"], postgresql_where=NOT_OPTED_OUT)
+    op.create_index("idx_contacts_city_active", "contacts", ["city", "status"], postgresql_where=NOT_OPTED_OUT)
+    op.create_index("idx_contacts_last_sent", "contacts", ["last_sent_at"], postgresql_where=sa.text("last_sent_at IS NOT NULL"))
+    op.create_index("idx_contacts_send_count", "contacts", ["send_count"])
+    op.create_index("idx_contacts_name_gin", "contacts", [sa.text("to_tsvector('spanish', full_name)")], postgresql_using="gin")
+    op.create_index("idx_contacts_address_gin", "contacts", [sa.text("to_tsvector('spanish', address)")], postgresql_using="gin")
 
 
 def downgrade() -> None:
-    for name in reversed(INDEXES):
-        op.execute(f"DROP INDEX {name}")
+    for name in reversed(NAMES):
+        op.drop_index(name, "contacts")

@@ -99,8 +99,8 @@ def test_encodings_and_header_dress(tmp_path: Path, encoding: str) -> None:
 
 
 def test_semicolons_and_columns_in_another_order(tmp_path: Path) -> None:
-    text = "RAZON_SOCIAL;MODALIDAD;NUMERACION_FINAL;NUMERACION_INICIAL;FECHA_ASIGNACION\nUno;fijo;2221239999;2221230000;01/02/2020\n"
-    plan = read(tmp_path, text)
+    header = "RAZON_SOCIAL;MODALIDAD;NUMERACION_FINAL;NUMERACION_INICIAL;FECHA_ASIGNACION\n"
+    plan = read(tmp_path, header + "Uno;fijo;2221239999;2221230000;01/02/2020\n")
     assert ranges(plan) == [(2221230000, 2221239999, "fixed", "Uno")]
     assert plan.line_type.tolist() == [FIXED]
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import psycopg
 import pytest
-from sqlalchemy import CheckConstraint
+from sqlalchemy import CheckConstraint, make_url
 
 from app.core.database import connect
-from app.core.errors import Conflict, Unavailable
+from app.core.errors import Conflict, Forbidden, Unavailable
 from app.models import (
     Base,
     backup,
@@ -83,6 +83,14 @@ def stored_enums(url: str) -> dict[tuple[str, str], set[str]]:
     }
 
 
+def with_database(url: str, name: str) -> str:
+    return make_url(url).set(database=name).render_as_string(hide_password=False)
+
+
+def as_role(url: str, role: str, password: str) -> str:
+    return make_url(url).set(username=role, password=password).render_as_string(hide_password=False)
+
+
 def execute(url: str, statement: str) -> None:
     with connect(url) as connection:
         connection.execute(statement.encode())
@@ -140,9 +148,29 @@ def test_upgrade_of_no_server_says_what_to_do() -> None:
         schema_service.upgrade("postgresql://nobody@127.0.0.1:1/none")
 
 
+def test_database_that_is_not_utf8_is_refused(empty_database_url: str) -> None:
+    with connect(empty_database_url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE sms_latin ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0")
+        try:
+            with pytest.raises(Conflict, match="UTF8"):
+                schema_service.upgrade(with_database(empty_database_url, "sms_latin"))
+        finally:
+            connection.execute("DROP DATABASE sms_latin WITH (FORCE)")
+
+
+def test_role_without_rights_is_told_which_url_to_set(empty_database_url: str) -> None:
+    with connect(empty_database_url, autocommit=True) as connection:
+        connection.execute("CREATE ROLE plain_reader LOGIN PASSWORD 'reader'")
+        try:
+            with pytest.raises(Forbidden, match="DATABASE_ADMIN_URL"):
+                schema_service.upgrade(as_role(empty_database_url, "plain_reader", "reader"))
+        finally:
+            connection.execute("DROP ROLE plain_reader")
+
+
 def test_tables_in_use_stop_an_upgrade_with_one_line(empty_database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     schema_service.upgrade(empty_database_url)
-    monkeypatch.setenv("PGOPTIONS", "-c lock_timeout=100")
+    monkeypatch.setattr(schema_service, "LOCK_TIMEOUT", "100ms")
     with connect(empty_database_url) as reader:
         reader.execute("SELECT count(*) FROM contacts")
         with pytest.raises(Conflict) as caught:

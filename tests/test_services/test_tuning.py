@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import psycopg
 import pytest
 from psycopg import sql
+from sqlalchemy import make_url
 
 from app.core.database import connect
 from app.core.errors import Conflict
@@ -15,7 +16,7 @@ from app.services import tuning_service
 
 # A server has one configuration, and other tests migrate on the same server at the same time: the mechanism is tested
 # with settings that nothing else touches, one of each kind (duration, memory, plain number).
-SETTINGS = {"checkpoint_warning": "20min", "min_wal_size": "96MB", "bgwriter_lru_multiplier": "3"}
+SETTINGS = {"checkpoint_warning": "20min", "wal_keep_size": "32MB", "bgwriter_lru_multiplier": "3"}
 pytestmark = pytest.mark.xdist_group("server_settings")
 AUTO_CONF = "SELECT name, setting FROM pg_file_settings WHERE sourcefile LIKE %s AND name = ANY(%s)"
 
@@ -108,16 +109,15 @@ def test_settings_of_a_running_migration_are_not_taken_away(server: str) -> None
 def test_role_that_may_not_goes_on_without(server: str, grant: str) -> None:
     with connect(server, autocommit=True) as connection:
         connection.execute("DROP ROLE IF EXISTS plain_loader")
-        connection.execute("CREATE ROLE plain_loader LOGIN PASSWORD 'for this test'")
+        connection.execute("CREATE ROLE plain_loader LOGIN PASSWORD 'loader'")
         connection.execute("GRANT ALL ON server_settings_saved TO plain_loader")
         if grant:
             connection.execute(grant.encode())
             connection.execute("GRANT SELECT ON pg_file_settings TO plain_loader")
             connection.execute("GRANT EXECUTE ON FUNCTION pg_show_all_file_settings() TO plain_loader")
     try:
-        info = psycopg.conninfo.conninfo_to_dict(server)
-        address = f"{info.get('host', 'localhost')}:{info.get('port', 5432)}/{info['dbname']}"
-        result = tuning_service.apply_bulk(f"postgresql://plain_loader:for%20this%20test@{address}")
+        plain = make_url(server).set(username="plain_loader", password="loader")
+        result = tuning_service.apply_bulk(plain.render_as_string(hide_password=False))
         assert result.applied == ()
         assert result.refused is not None
         assert "denied" in result.refused

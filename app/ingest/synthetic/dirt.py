@@ -33,7 +33,12 @@ INVALID = (
     "{row:09d}", "{short}", "{number}{short}", "{number}77", "TEL{number}", "{number}A", "SIN NUMERO {row}",
     "N/A-{row}",
     "+1{foreign}", "+34612{short:06d}", "+", "00{row:012d}", "1{number}9", "{number} EXT {short}", "5{row:08d}",
+    "1{row:09d}", "SIN {letters}",
+    "{blank}",
 )  # fmt: skip
+# A row's number in letters alone, or in what cannot be seen: texts without a digit that nevertheless are all different.
+_HEX_LETTERS = str.maketrans("0123456789abcdef", "ABCDEFGHIJKLMNOP")
+_BLANKS = str.maketrans("01", " \u200b")
 # A collision's text has a form that no other kind of dirt makes, so that numero stays unique.
 COLLISIONS = ("52-{}", "044-{}", "+52-1-{}", "01-{}", "-{}", "{}-")
 CONTROL = (
