@@ -49,5 +49,5 @@ def configure_logs(level: str = "INFO", style: str = "console") -> None:
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:
-    """A logger whose lines carry `logger=name`."""
-    return structlog.get_logger(logger=name)  # type: ignore[no-any-return]
+    """A logger whose lines carry `component=name`."""
+    return structlog.get_logger(component=name)  # type: ignore[no-any-return]

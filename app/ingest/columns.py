@@ -91,7 +91,8 @@ class Classification:
             for key in unique.tolist()
         ]  # fmt: skip
         services = {code: len(self.classes) + k for k, code in enumerate(range(2, UNASSIGNED + 1))}
-        self.classes += [LineClass(LINE_TYPES[code], None, False, False) for code in services]
+        # Services (800, 900 …) are not in the public file of ranges, and are numbers of the plan all the same.
+        self.classes += [LineClass(LINE_TYPES[code], None, False, code != UNASSIGNED) for code in services]
         self.class_of_range = np.append(of_range, services[UNASSIGNED]).astype(np.int32)
         self.class_of_lead = np.array(
             [-1 if code == GEOGRAPHIC else services[int(code)] for code in NON_GEOGRAPHIC], dtype=np.int32

@@ -21,7 +21,7 @@ from psycopg import Connection
 from app.core.clock import utc_now
 from app.core.config import get_settings
 from app.core.database import connect
-from app.core.errors import AppError, Broken, Conflict, Unavailable
+from app.core.errors import AppError, Broken, Unavailable
 from app.core.logs import get_logger
 from app.core.plan_store import place_tables
 from app.ingest import ledger, side_tables, target
@@ -159,10 +159,9 @@ class MigrationManager:
         run = ledger.find_run_of(session, facts, str(source.path))
         if run is None:
             with session.transaction():
-                plan_id = numbering_service.plan_in_force(session).id
-                if plan_id is None:
-                    raise Conflict("No numbering plan is in force: run `smsctl numbering import`.", code="no_plan")
-                run = ledger.open_run(session, facts, str(source.path), plan_id, self.batch_size)
+                run = ledger.open_run(
+                    session, facts, str(source.path), numbering_service.plan_id_in_force(session), self.batch_size
+                )
         return run
 
     def run(self) -> MigrationResult:

@@ -33,7 +33,12 @@ MESSAGE_FILLFACTOR = 45
 
 @moves(
     {
-        "queued": ("claimed", "deferred", "suppressed", "expired", "cancelled"),
+        # The engine writes a message once, when its outcome is known: 'claimed' and 'submitting' are then told by its
+        # chunk alone, and queued goes straight to the outcome. They are stored where one message is sent by itself.
+        "queued": (
+            *("claimed", "submitting", "submitted", "failed", "unknown"),
+            *("deferred", "suppressed", "expired", "cancelled"),
+        ),
         "deferred": ("queued", "claimed", "suppressed", "expired", "cancelled"),
         # Claimed is not yet promised to anyone: it may be put back.
         "claimed": ("submitting", "queued", "deferred", "suppressed", "expired", "cancelled", "unknown"),
@@ -50,7 +55,7 @@ MESSAGE_FILLFACTOR = 45
     }
 )
 class MessageState(State):
-    """Where one message stands. 'queued' again after submitting or unknown: the carrier says that it never took it."""
+    """Where one message stands. Back to queued from submitting or unknown: the carrier says that it never took it."""
 
     QUEUED = "queued"
     DEFERRED = "deferred"

@@ -13,16 +13,16 @@ import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import datetime
 from pathlib import Path
 
 import psycopg
-from psycopg import Connection
+from psycopg import Connection, sql
 from psycopg.rows import class_row
 
 from app.core.database import connect
-from app.core.errors import Broken, Conflict, NotFound, Unavailable
+from app.core.errors import AppError, Broken, Conflict, NotFound, Unavailable
 from app.core.logs import get_logger
 from app.models.backup import BackupKind, BackupState
 
@@ -33,9 +33,6 @@ DESCRIPTOR = "backup.json"
 PARTIAL = ".partial"
 NAME = re.compile(r"(full|incremental|source)-[0-9A-Za-z]+-(\d+)\.partial")
 MARGIN_BYTES = 64 << 20
-COLUMNS = (
-    "id, kind, label, path, parent_id, run_id, bytes, started_at, finished_at, verified_at, state, error"  # of Backup
-)
 log = get_logger("backup")
 
 
@@ -60,6 +57,9 @@ class Backup:
     def seconds(self) -> float | None:
         """How long it took, None while it is not finished."""
         return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
+
+
+COLUMNS = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(Backup))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +97,11 @@ def catalogue(db_url: str) -> Iterator[Connection]:
             if session.execute("SELECT to_regclass('backups') IS NULL").fetchone() == (True,):
                 raise Conflict("The database has no schema yet: run `smsctl db upgrade`.", code="schema_behind")
             yield session
-        except psycopg.OperationalError as error:
-            raise Unavailable(f"PostgreSQL was lost: {_first_line(error)}.", code="database_unreachable") from error
         except psycopg.Error as error:
-            raise Unavailable(f"PostgreSQL refused: {_first_line(error)}.", code="database_error") from error
+            # the loader tries again after a lost connection, and after nothing else
+            lost = session.closed
+            what, code = ("was lost", "database_unreachable") if lost else ("refused", "database_error")
+            raise Unavailable(f"PostgreSQL {what}: {_first_line(error)}.", code=code) from error
 
 
 @contextmanager
@@ -128,8 +129,10 @@ def open_row(
     """A new row in state 'running' that already says where the backup will be. `stem`: in its name, for the time."""
     with session.transaction(), session.cursor(row_factory=class_row(Backup)) as cursor:
         cursor.execute(
-            f"INSERT INTO backups (kind, label, path, parent_id, run_id, started_at, state)"
-            f" VALUES (%s, %s, '', %s, %s, clock_timestamp(), %s) RETURNING {COLUMNS}",
+            sql.SQL(
+                "INSERT INTO backups (kind, label, path, parent_id, run_id, started_at, state)"
+                " VALUES (%s, %s, '', %s, %s, clock_timestamp(), %s) RETURNING {}"
+            ).format(COLUMNS),
             (kind, label, parent_id, run_id, BackupState.RUNNING),
         )
         made = _one(cursor.fetchone())
@@ -142,9 +145,11 @@ def finish(session: Connection, backup_id: int, size: int, finished_at: datetime
     """Put a running backup into state 'verified'; the row as it is then."""
     with session.cursor(row_factory=class_row(Backup)) as cursor:
         cursor.execute(
-            "UPDATE backups SET state = %(verified)s, bytes = %(size)s, error = NULL,"
-            " finished_at = coalesce(%(at)s, clock_timestamp()), verified_at = coalesce(%(at)s, clock_timestamp())"
-            f" WHERE id = %(id)s AND state = %(running)s RETURNING {COLUMNS}",
+            sql.SQL(
+                "UPDATE backups SET state = %(verified)s, bytes = %(size)s, error = NULL,"
+                " finished_at = coalesce(%(at)s, clock_timestamp()), verified_at = coalesce(%(at)s, clock_timestamp())"
+                " WHERE id = %(id)s AND state = %(running)s RETURNING {}"
+            ).format(COLUMNS),
             {"verified": BackupState.VERIFIED, "running": BackupState.RUNNING, "id": backup_id, "size": size,
              "at": finished_at},
         )  # fmt: skip
@@ -159,6 +164,19 @@ def fail(session: Connection, backup_id: int, reason: str) -> None:
     )
 
 
+def give_up(session: Connection, backup: Backup, error: BaseException) -> None:
+    """Remove what there is of a backup that did not come about, and write down why; never raises for the database.
+
+    When the database is gone too, the row stays 'running' and the next backup puts it right.
+    """
+    remove_partial(Path(backup.path + PARTIAL), backup.id)
+    reason = str(error) if isinstance(error, (AppError, OSError)) else f"stopped: {type(error).__name__}"
+    try:
+        fail(session, backup.id, reason)
+    except psycopg.Error as lost:
+        log.warning("the failure could not be recorded", backup=backup.id, reason=_first_line(lost))
+
+
 def note_verified(session: Connection, backup_id: int) -> None:
     """Write down that a backup was proven whole again."""
     session.execute(
@@ -170,13 +188,13 @@ def note_verified(session: Connection, backup_id: int) -> None:
 def all_backups(session: Connection) -> list[Backup]:
     """Every row, newest first."""
     with session.cursor(row_factory=class_row(Backup)) as cursor:
-        return cursor.execute(f"SELECT {COLUMNS} FROM backups ORDER BY id DESC").fetchall()
+        return cursor.execute(sql.SQL("SELECT {} FROM backups ORDER BY id DESC").format(COLUMNS)).fetchall()
 
 
 def find_row(session: Connection, backup_id: int) -> Backup:
     """The row of a backup. Raises: NotFound."""
     with session.cursor(row_factory=class_row(Backup)) as cursor:
-        row = cursor.execute(f"SELECT {COLUMNS} FROM backups WHERE id = %s", (backup_id,)).fetchone()
+        row = cursor.execute(sql.SQL("SELECT {} FROM backups WHERE id = %s").format(COLUMNS), (backup_id,)).fetchone()
     if row is None:
         raise NotFound(f"There is no backup {backup_id}; `smsctl backup list` shows them.", code="backup_not_found")
     return row

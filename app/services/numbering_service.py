@@ -210,13 +210,18 @@ def plan_in_force(session: Connection) -> NumberingPlan:
 
     Raises: NotFound when the database has none yet.
     """
+    return load_plan(session, plan_id_in_force(session))
+
+
+def plan_id_in_force(session: Connection) -> int:
+    """The id of the plan in force. Raises: NotFound when the database has none yet."""
     info = _in_force(session)
     if info is None:
         raise NotFound(
             "No numbering plan is in force. Run `smsctl db upgrade`, or `smsctl numbering import FILE`.",
             code="numbering_plan_missing",
         )
-    return load_plan(session, info.id)
+    return info.id
 
 
 def load_plan(session: Connection, plan_id: int) -> NumberingPlan:

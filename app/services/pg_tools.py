@@ -18,13 +18,15 @@ from pathlib import Path
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from app.core.database import libpq_url
-from app.core.errors import AppError, Broken, Forbidden, Unavailable
+from app.core.errors import AppError, Broken, Conflict, Forbidden, Unavailable
 
 SYSTEM_PLACES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin", "/opt/homebrew/opt/postgresql@{major}/bin")
 VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 POLL_S = 0.5
 STOP_S = 10.0
 ROLE_REFUSALS = ("permission denied to start WAL sender", "replication role", "REPLICATION attribute", "pg_hba.conf")
+NO_SUMMARIES = ("WAL summar", "system identifier", "timeline")
+"""Why pg_basebackup cannot build on a parent; a full backup always can be made."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,24 @@ def _environment() -> dict[str, str]:
     return {**os.environ, "LC_ALL": "C", "LC_MESSAGES": "C"}
 
 
+def check_data(
+    tools: PgTools, major: int, backup: Path, name: str, tick: Callable[[], None] | None = None
+) -> str | None:
+    """Why the data directory `name` in `backup` is not what its manifest says; None when it is whole, WAL included.
+
+    Named relative to its place, because pg_verifybackup hands paths to a shell. Raises: Unavailable without the programs,
+    Forbidden when we may not read it.
+    """
+    program(tools, "pg_waldump", major)  # pg_verifybackup calls it
+    if not os.access(backup / name, os.R_OK | os.X_OK):
+        if (backup / name).exists() or not os.access(backup, os.X_OK):
+            raise Forbidden(f"{backup} may not be read by this user; run it as its owner.", code="backup_forbidden")
+        return f"there is no directory {name} in it"
+    command = [program(tools, "pg_verifybackup", major), "--quiet", "--exit-on-error", name]
+    finished = run_program(command, cwd=backup, tick=tick)
+    return None if finished.code == 0 else reason_of(finished)
+
+
 def reason_of(finished: Finished) -> str:
     """The line of a program's output that says best why it failed, without the program's name."""
     lines = [line.strip() for line in finished.stderr.splitlines() if line.strip()]
@@ -159,6 +179,8 @@ def failure(finished: Finished, directory: Path) -> AppError:
             "for `replication` in pg_hba.conf; set DATABASE_ADMIN_URL to a role that has them.",
             code="backup_role",
         )
+    if any(words in finished.stderr for words in NO_SUMMARIES):
+        return Conflict(f"An incremental backup is not possible: {reason}.", code="backup_no_summaries")
     if "checksum" in finished.stderr:
         return Broken(
             f"PostgreSQL found damaged data while it was copied: {reason}. Its log names the file; mend the disk and "

@@ -31,6 +31,7 @@ BULK_SETTINGS = {
 """autovacuum stays on (the loader turns it off for its own table), wal_compression as it is, wal_level replica."""
 MAX_WAL_SHARE_OF_FREE_DISK = 1 / 3
 MIN_WAL_BYTES = 1 << 30
+SUMMARIES = "summarize_wal"
 SHOWN = (
     "shared_buffers",
     "effective_cache_size",
@@ -95,6 +96,27 @@ def apply_bulk(db_url: str) -> TuneResult:
             return TuneResult((), _refusal(error))
         log.info("bulk settings applied", settings=", ".join(f"{s.name}={s.after}" for s in applied) or "none needed")
         return TuneResult(tuple(applied), None)
+
+
+def keep_wal_summaries(db_url: str) -> TuneResult:
+    """Turn summarize_wal on (PostgreSQL 17 and newer), which incremental backups need; `restore` puts it back.
+
+    A refusal is reported, not raised. Raises: Unavailable when the server cannot be reached, Conflict `schema_behind`.
+    """
+    with _tuning(db_url) as connection:
+        if not _has_records(connection):
+            raise Conflict("The database has no schema yet: run `smsctl db upgrade`.", code="schema_behind")
+        before = _value(connection, SUMMARIES)
+        if before == "on":
+            return TuneResult((), None)
+        try:
+            _save(connection, SUMMARIES)
+            _alter(connection, SUMMARIES, "on")
+            _reload(connection)
+        except REFUSALS as error:
+            # A record of what was then not changed does no harm: restore() finds nothing to do, and deletes it.
+            return TuneResult((), _refusal(error))
+        return TuneResult((Setting(SUMMARIES, before, "on"),), None)
 
 
 def restore(db_url: str) -> TuneResult:

@@ -135,7 +135,7 @@ def test_es_valido_and_the_plan_decide_together(tmp_path: Path, database_url: st
     migrate(make_source(tmp_path / "n.db", rows), database_url)
     found = fetch(database_url, "SELECT is_valid, invalid_reason, status, line_type FROM contacts ORDER BY id")
     assert [row["invalid_reason"] for row in found] == [
-        "source_flag", "unassigned", "unassigned+source_flag", None, "unassigned",
+        "source_flag", "unassigned", "unassigned+source_flag", None, None,
     ]  # fmt: skip
     assert [row["line_type"] for row in found][1] == "unassigned"
     assert found[4]["line_type"] == "toll_free"

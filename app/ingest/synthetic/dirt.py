@@ -176,11 +176,15 @@ class Dirt:
             form = "{row:09d}"
         areas = (212, 213, 305, 312, 415, 512, 619, 713, 915, 956, 602, 210, 214, 323, 408, 469, 520, 559, 702, 832)
         foreign = f"{areas[row // 7_000_000 % len(areas)]}{2_000_000 + row % 7_000_000}"
-        cells[NUMBER] = (
-            form.format(row=row, short=short, number=self.own_number(row), foreign=foreign)
-            if form != "+"
-            else f"+{row}"
-        )
+        texts = {
+            "row": row,
+            "short": short,
+            "number": self.own_number(row),
+            "foreign": foreign,
+            "letters": f"{row:08x}".translate(_HEX_LETTERS),
+            "blank": f"{row:027b}".translate(_BLANKS),
+        }
+        cells[NUMBER] = f"+{row}" if form == "+" else form.format_map(texts)
 
     def _unassigned(self, row: int, cells: list[Cell], _dice: Dice) -> None:
         cells[NUMBER] = f"{number_in(self.recipe.spaces.unassigned, row, self.recipe.key):010d}"
