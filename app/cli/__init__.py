@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from app.cli import backup, db, migrate, numbering, server, source
+from app.cli import backup, db, demo, migrate, numbering, server, source
 from app.cli.context import console
 from app.core.config import get_settings
 from app.core.errors import AppError
@@ -26,6 +26,7 @@ app.add_typer(db.group, name="db", help="Schema, connection URL and server setti
 app.add_typer(backup.group, name="backup", help="Full, verified backups of the database.")
 app.command("up")(server.up)
 app.command("down")(server.down)
+app.command("demo")(demo.demo)
 
 
 def main() -> None:

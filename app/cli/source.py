@@ -16,6 +16,7 @@ from app.core.errors import InvalidInput
 from app.core.plan_store import packaged_plan
 from app.ingest.inspection import inspect_source
 from app.ingest.inspection_report import Inspection
+from app.ingest.source_connection import shown
 from app.ingest.synthetic import GeneratedFile, SyntheticOptions
 from app.ingest.synthetic import generate as generate_file
 
@@ -44,7 +45,7 @@ def generate(
 
         written = generate_file(path, options, packaged_plan(), force=force, progress=advance)
     if as_json:
-        print_json(asdict(written))
+        print_json(asdict(written) | {"path": shown(written.path)})
     else:
         typer.echo(_sentence(written))
 
@@ -75,13 +76,13 @@ def inspect(
 
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True)
+    return Progress(*columns, TimeRemainingColumn(), console=console, transient=True, disable=not console.is_terminal)
 
 
 def _sentence(written: GeneratedFile) -> str:
     rate = written.rows / max(written.seconds, 1e-9)
     return (
-        f"{written.path}: {written.rows:,} rows ({written.dirty_rows:,} dirty), {written.bytes / 1e6:,.0f} MB, "
+        f"{shown(written.path)}: {written.rows:,} rows ({written.dirty_rows:,} dirty), {written.bytes / 1e6:,.0f} MB, "
         f"in {written.seconds:.1f} s ({rate:,.0f} rows/s; table {written.table_seconds:.1f} s, "
         f"indexes {written.index_seconds:.1f} s)"
     )
@@ -90,7 +91,7 @@ def _sentence(written: GeneratedFile) -> str:
 def _as_object(inspection: Inspection) -> dict[str, object]:
     """The inspection as one object of plain values; `path` as text that survives odd bytes."""
     value = asdict(inspection)
-    value["path"] = str(inspection.path).encode("utf-8", "backslashreplace").decode()
-    value["estimate"]["data_dir"] = str(inspection.estimate.data_dir)
+    value["path"] = shown(inspection.path)
+    value["estimate"]["data_dir"] = shown(inspection.estimate.data_dir)
     value["schema"]["is_readable"] = inspection.schema.is_readable
     return value

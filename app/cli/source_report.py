@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from shlex import quote
 
 from rich.console import Console
 from rich.markup import escape
@@ -11,6 +12,7 @@ from rich.table import Table
 from app.ingest.field_mapping import TEXT_REPAIRS
 from app.ingest.inspection_report import Estimate, Inspection, RowsReport, StateSpelling
 from app.ingest.inspection_text import TextColumn
+from app.ingest.source_connection import shown
 from app.utils.geo_utils import STATE_NAMES
 
 MOST_SPELLINGS = 6
@@ -58,8 +60,7 @@ def _share(part: int, whole: int) -> str:
 
 
 def _print_head(out: Console, inspection: Inspection) -> None:
-    name = str(inspection.path).encode("utf-8", "backslashreplace").decode()
-    out.print(f"[bold]{escape(name)}[/]", soft_wrap=True)
+    out.print(f"[bold]{escape(shown(inspection.path))}[/]", soft_wrap=True)
     facts = [f"{inspection.file_bytes / 1e6:,.0f} MB", f"{inspection.encoding}, pages of {inspection.page_size:,} B"]
     if inspection.is_wal:
         facts.append("WAL mode")
@@ -197,7 +198,7 @@ def _print_plan(out: Console, estimate: Estimate) -> None:
     table.add_row("full text", _duration(estimate.full_text_seconds), "may follow while the table is in use")
     table.add_row("target on disk", _size(estimate.target_bytes), "460 B a row, indexes included")
     table.add_row("WAL meanwhile", f"up to {_size(estimate.wal_bytes)}", "")
-    table.add_row("free now", _size(estimate.free_bytes), escape(str(estimate.data_dir)))
+    table.add_row("free now", _size(estimate.free_bytes), escape(shown(estimate.data_dir)))
     out.print(table)
 
 
@@ -217,7 +218,4 @@ def _print_attention(out: Console, inspection: Inspection) -> None:
     out.print(table)
     if inspection.rows is not None and not any(item.level == "blocker" for item in inspection.attention):
         out.print()
-        out.print(
-            f"Next: smsctl migrate run {escape(str(inspection.path).encode('utf-8', 'replace').decode())}",
-            soft_wrap=True,
-        )
+        out.print(f"Next: smsctl migrate run {escape(quote(shown(inspection.path)))}", soft_wrap=True)

@@ -62,6 +62,11 @@ class Batch:
         """Rows whose number was there already."""
         return sum(reject.reason == "duplicate" for reject in self.rejects)
 
+    @property
+    def rejected(self) -> int:
+        """Rows without a usable number."""
+        return len(self.rejects) - self.duplicates
+
     def rejected_by_reason(self) -> dict[str, int]:
         """Reason → rows, without the duplicates."""
         counts: dict[str, int] = {}
@@ -154,7 +159,7 @@ class CopyStream:
             {
                 "run_id": self._run_id, "first_id": batch.first_id, "last_id": batch.last_id,
                 "rows_read": batch.rows_read, "loaded": batch.loaded, "duplicates": batch.duplicates,
-                "rejected": len(batch.rejects) - batch.duplicates,
+                "rejected": batch.rejected,
                 "repaired": len({repair.source_id for repair in batch.repairs}),
                 "rejected_by_reason": Jsonb(batch.rejected_by_reason()), "fingerprint": batch.fingerprint,
                 "seconds": batch.seconds,

@@ -139,7 +139,8 @@ def _states(spellings: Counter[bytes]) -> tuple[StateSpelling, ...]:
     rows: Counter[str] = Counter()
     for spelling, count in spellings.items():
         rows[_readable(spelling)] += count
-    return tuple(StateSpelling(text, count, state_code(text.replace("\0", ""))) for text, count in rows.most_common())
+    common = sorted(rows.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(StateSpelling(text, count, state_code(text.replace("\0", ""))) for text, count in common)
 
 
 def _readable(value: bytes) -> str:
@@ -154,7 +155,7 @@ def _readable(value: bytes) -> str:
 
 def _ladas(connection: sqlite3.Connection, tally: Tally) -> LadaReport:
     counted = connection.execute(inspection_scan.statement("inspect_ladas")).fetchall()
-    counted.sort(key=lambda row: -row[1])
+    counted.sort(key=lambda row: (-row[1], str(row[0])))
     top = tuple(
         (_readable(lada if isinstance(lada, bytes) else str(lada).encode()), rows) for lada, rows in counted[:TOP_LADAS]
     )

@@ -207,3 +207,45 @@ def count_rows(session: Connection, table: str, run_id: int) -> int:
         sql.SQL("SELECT count(*) FROM {} WHERE run_id = %s").format(sql.Identifier(table)), (run_id,)
     ).fetchone()
     return int(row[0]) if row else 0
+
+
+@dataclass(frozen=True, slots=True)
+class RunProgress:
+    """Where a run stands. `is_live`: some session holds the migration lock now."""
+
+    run_id: int
+    source_path: str
+    status: str
+    stage: str
+    is_live: bool
+    total_rows: int
+    source_rows: int
+    percent: float
+    loaded: int
+    duplicates: int
+    rejected: int
+    batches: int
+    last_batch_at: str | None
+    error: str | None
+
+
+def progress(session: Connection, run_id: int | None = None) -> RunProgress:
+    """Where the run `run_id`, or the latest, stands. Raises: NotFound."""
+    run = find_run(session, run_id)
+    sums = totals(session, run.id)
+    row = session.execute(
+        """SELECT (SELECT max(committed_at) FROM migration_batches WHERE run_id = %s),
+                  EXISTS (SELECT 1 FROM pg_locks WHERE locktype = 'advisory' AND granted AND classid = 0 AND objid = %s
+                             AND database = (SELECT oid FROM pg_database WHERE datname = current_database()))""",
+        (run.id, MIGRATION_LOCK),
+    ).fetchone()
+    last, is_live = row if row else (None, False)
+    is_open = run.status == RunStatus.RUNNING
+    return RunProgress(
+        run_id=run.id, source_path=run.source_path,
+        status=str(RunStatus.INTERRUPTED) if is_open and not is_live else run.status, stage=run.stage,
+        is_live=bool(is_live), total_rows=run.source_rows, source_rows=sums.rows_read,
+        percent=round(100 * sums.rows_read / run.source_rows, 2) if run.source_rows else 100.0, loaded=sums.loaded,
+        duplicates=sums.duplicates, rejected=sums.rejected, batches=sums.batches,
+        last_batch_at=last.isoformat() if last else None, error=run.error,
+    )  # fmt: skip

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from app.core.logs import get_logger
 from app.ingest.columns import Normaliser
 from app.ingest.copy_stream import Batch, CopyStream
+from app.ingest.detail_log import DetailLog
 from app.ingest.source import RowBlock, Source
 
 PIECES_AHEAD = 6
@@ -113,7 +114,7 @@ class Loader:
 
     def __init__(
         self, url: str, source: Source, normaliser: Normaliser, *, run_id: int, streams: int, batch_size: int,
-        stop: threading.Event, progress: Callable[[LoadProgress], None],
+        stop: threading.Event, progress: Callable[[LoadProgress], None], detail: DetailLog,
     ) -> None:  # fmt: skip
         self._url = url
         self._source = source
@@ -123,6 +124,7 @@ class Loader:
         self._batch_size = batch_size
         self._stop = stop
         self._progress = progress
+        self._detail = detail
         self._rows_read = 0
         self._log = get_logger("migrate")
 
@@ -168,7 +170,8 @@ class Loader:
     def _committed(self, batch: Batch) -> None:
         self._log.info(
             "batch committed", run=self._run_id, first_id=batch.first_id, last_id=batch.last_id, rows=batch.rows_read,
-            loaded=batch.loaded, duplicates=batch.duplicates, rejected=len(batch.rejects) - batch.duplicates,
+            loaded=batch.loaded, duplicates=batch.duplicates, rejected=batch.rejected,
             seconds=round(batch.seconds, 3),
         )  # fmt: skip
+        self._detail.write_batch(self._run_id, batch)
         self._progress(LoadProgress(self._rows_read, batch))

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -26,8 +26,9 @@ from app.core.logs import get_logger
 from app.core.plan_store import place_tables
 from app.ingest import ledger, side_tables, target
 from app.ingest.columns import Classification, Normaliser
-from app.ingest.copy_stream import Batch, statement
-from app.ingest.ledger import Run
+from app.ingest.copy_stream import statement
+from app.ingest.detail_log import DetailLog
+from app.ingest.ledger import Run, Totals
 from app.ingest.loader import Loader, LoadProgress, LoadStopped
 from app.ingest.source import Source, SourceFacts, hash_file
 from app.models.migration import RunStatus
@@ -38,6 +39,7 @@ RETRYABLE_STATES = ("08", "57P", "55P03", "40001", "40P01")
 
 RETRY_PAUSE_S = 1.0
 log = get_logger("migrate")
+NOTHING = Totals(0, 0, 0, 0, 0, 0, 0, {})
 Outcome = TypeVar("Outcome")
 
 
@@ -49,6 +51,9 @@ class StageProgress:
     done: int = 0
     total: int = 0
     detail: str = ""
+    loaded: int = 0
+    duplicates: int = 0
+    rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +99,7 @@ class MigrationManager:
         options: MigrationOptions | None = None,
         progress: Callable[[StageProgress], None] | None = None,
         stop: threading.Event | None = None,
+        detail: DetailLog | None = None,
     ) -> None:
         settings = get_settings().migration
         self.sqlite_path = Path(sqlite_path).absolute()
@@ -102,11 +108,14 @@ class MigrationManager:
         self._url_of = postgres_url if callable(postgres_url) else lambda: postgres_url
         self._settings = settings
         self._progress = progress or (lambda _: None)
+        self.last_result: MigrationResult | None = None
         self._stop = stop or threading.Event()
+        self._detail = detail or DetailLog(None)
         self._facts: SourceFacts | None = None
         self._session: Connection | None = None
-        self._base = 0
-        self._added: list[Batch] = []
+        self._committed = NOTHING
+        self._came_through = False
+        self._counting = threading.Lock()
         self._rows_now = 0
         self._load_seconds = 0.0
         self._started = time.monotonic()
@@ -243,7 +252,7 @@ class MigrationManager:
         )
         loader = Loader(
             url, source, normaliser, run_id=run.id, streams=self._settings.streams, batch_size=self.batch_size,
-            stop=self._stop, progress=lambda it: self._told(run, it),
+            stop=self._stop, progress=lambda it: self._told(run, it), detail=self._detail,
         )  # fmt: skip
         while True:
             with closing(connect(url, autocommit=True)) as session:
@@ -252,7 +261,7 @@ class MigrationManager:
             left = self._rows_wanted(run) - done.rows_read
             if left <= 0 or run.first_source_id is None or run.last_source_id is None:
                 return done.loaded
-            self._base = done.rows_read
+            self._committed = done
             between = self.options.backup_every if self.options.backup else 0
             loader.load(ledger.gaps(run.first_source_id, run.last_source_id, committed), min(left, between or left))
             if self.options.backup and between:
@@ -260,10 +269,23 @@ class MigrationManager:
 
     def _told(self, run: Run, progress: LoadProgress) -> None:
         """Progress of the load in rows of the whole run."""
-        if progress.committed is not None:
-            self._added.append(progress.committed)
-            self._rows_now += progress.committed.rows_read
-        self._tell("load", self._base + progress.rows_read, self._rows_wanted(run))
+        batch = progress.committed
+        if batch is not None:
+            with self._counting:
+                self._came_through = True
+                self._rows_now += batch.rows_read
+                self._committed = replace(
+                    self._committed, loaded=self._committed.loaded + batch.loaded,
+                    duplicates=self._committed.duplicates + batch.duplicates,
+                    rejected=self._committed.rejected + batch.rejected,
+                )  # fmt: skip
+        done = self._committed
+        self._progress(
+            StageProgress(
+                "load", done.rows_read + progress.rows_read, self._rows_wanted(run), loaded=done.loaded,
+                duplicates=done.duplicates, rejected=done.rejected,
+            )
+        )  # fmt: skip
 
     def _retrying(self, action: Callable[[], Outcome]) -> Outcome:
         """`action`, tried again while what stops it can pass by itself and batches still come through in between."""
@@ -274,11 +296,13 @@ class MigrationManager:
             except (psycopg.Error, Unavailable) as error:
                 if not is_passing(error) or self._stop.is_set():
                     raise
-                if self._added:
-                    self._added, deadline = [], time.monotonic() + self._settings.retry_seconds
+                if self._came_through:
+                    self._came_through, deadline = False, time.monotonic() + self._settings.retry_seconds
                 if time.monotonic() > deadline:
                     raise
-                log.warning("trying again", reason=str(error).strip().splitlines()[0])
+                reason = str(error).strip().splitlines()[0]
+                log.warning("trying again", reason=reason)
+                self._detail.write("retry", reason=reason)
                 time.sleep(RETRY_PAUSE_S)
                 self._lock_again()
 
@@ -371,6 +395,7 @@ class MigrationManager:
                 session, run.id, result=asdict(result), fingerprint=result.fingerprint, peak_rss_mb=result.peak_rss_mb,
                 finished_at=utc_now() if status == RunStatus.COMPLETED else None,
             )  # fmt: skip
+        self.last_result = result
         return result
 
     def _result(self, session: Connection, run: Run, status: RunStatus) -> MigrationResult:
@@ -395,6 +420,8 @@ class MigrationManager:
             ledger.update_run(session, run.id, **values)
 
     def _tell(self, stage: str, done: int = 0, total: int = 0, detail: str = "") -> None:
+        if stage != "load":
+            self._detail.write("stage", stage=stage, done=done, total=total, detail=detail)
         self._progress(StageProgress(stage, done, total, detail))
 
     def _tell_objects(self, name: str, done: int, total: int) -> None:

@@ -102,21 +102,22 @@ def prepare(session: Connection, run_id: int, rows_to_come: int) -> None:
         row = session.execute("SELECT count(*) FROM contacts").fetchone()
         present = int(row[0]) if row else 0
         if present <= KEEP_INDEXES_ABOVE * rows_to_come:
-            _detach(session, run_id)
+            detach(session, run_id)
         session.execute("ALTER TABLE contacts SET (autovacuum_enabled = false)")
 
 
-def _detach(session: Connection, run_id: int) -> None:
-    objects = session.execute(statement("contacts_objects")).fetchall()
-    for kind, table, name, definition in objects:
+def detach(session: Connection, run_id: int, *, only_foreign_keys: bool = False) -> None:
+    """Take keys and indexes of contacts off inside the caller's transaction, and write down what brings them back."""
+    for kind, table, name, definition in session.execute(statement("contacts_objects")).fetchall():
+        if only_foreign_keys and "FOREIGN KEY" not in definition:
+            continue
         session.execute(
             "INSERT INTO migration_detached (run_id, kind, table_name, name, definition) VALUES (%s, %s, %s, %s, %s)",
             (run_id, kind, table, name, definition),
         )
         if kind == "constraint":
-            session.execute(
-                sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(sql.Identifier(*table.split(".")), sql.Identifier(name))
-            )
+            identifiers = sql.Identifier(*table.split(".")), sql.Identifier(name)
+            session.execute(sql.SQL("ALTER TABLE {} DROP CONSTRAINT {}").format(*identifiers))
         else:
             session.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(name)))
 

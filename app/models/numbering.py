@@ -72,3 +72,20 @@ class NumberingRange(Base):
     city: Mapped[str | None] = mapped_column(comment="Town (POBLACION).")
     municipality: Mapped[str | None] = mapped_column(comment="Municipality.")
     state_code: Mapped[str | None] = mapped_column(String(3), comment="ISO 3166-2:MX without 'MX-'.")
+
+
+class NumberingReclassification(Base):
+    """One pass of `numbering reclassify` over contacts; its watermark lets a stopped pass go on."""
+
+    __tablename__ = "numbering_reclassifications"
+    __table_args__ = ({"comment": "Passes that brought contacts up to date with a plan, and how far each came."},)
+
+    id: Mapped[int] = mapped_column(Identity(), primary_key=True, comment="Number of the pass.")
+    plan_id: Mapped[int] = mapped_column(
+        Integer, ForeignKey("numbering_plans.id", ondelete="CASCADE"), comment="Plan that it applies."
+    )
+    last_contact_id: Mapped[int] = mapped_column(comment="Contacts up to this id are done.")
+    examined: Mapped[int] = mapped_column(comment="Contacts looked at so far.")
+    changed: Mapped[int] = mapped_column(comment="Contacts of which something was changed.")
+    started_at: Mapped[datetime] = mapped_column(server_default=func.now(), comment="When the pass began.")
+    finished_at: Mapped[datetime | None] = mapped_column(comment="When it reached the end; null while it has not.")

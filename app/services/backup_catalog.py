@@ -1,7 +1,7 @@
 """What is known of backups: rows in `backups`, and in each backup's directory backup.json, which needs no database.
 
-A backup is a directory <kind>-<time>-<id>. While it is made it is called so with `.partial` behind; it gets its name when
-it has been verified, so that a directory with that name is whole.
+A backup is a directory <kind>-<time>-<id>. While it is made it is called so with `.partial` behind; it gets its name
+when it has been verified, so that a directory with that name is whole.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from psycopg import Connection, sql
 from psycopg.rows import class_row
 
 from app.core.database import connect
-from app.core.errors import AppError, Broken, Conflict, NotFound, Unavailable
+from app.core.errors import AppError, Broken, Conflict, InvalidInput, NotFound, Unavailable
 from app.core.logs import get_logger
 from app.models.backup import BackupKind, BackupState
 
@@ -123,8 +123,8 @@ def application_name(backup_id: int) -> str:
 
 
 def open_row(
-    session: Connection, directory: Path, kind: BackupKind, label: str, parent_id: int | None, run_id: int | None,
-    stem: str | None = None,
+    session: Connection, directory: Path, kind: BackupKind, label: str, *, run_id: int | None,
+    parent_id: int | None = None, stem: str | None = None,
 ) -> Backup:  # fmt: skip
     """A new row in state 'running' that already says where the backup will be. `stem`: in its name, for the time."""
     with session.transaction(), session.cursor(row_factory=class_row(Backup)) as cursor:
@@ -133,7 +133,7 @@ def open_row(
                 "INSERT INTO backups (kind, label, path, parent_id, run_id, started_at, state)"
                 " VALUES (%s, %s, '', %s, %s, clock_timestamp(), %s) RETURNING {}"
             ).format(COLUMNS),
-            (kind, label, parent_id, run_id, BackupState.RUNNING),
+            (kind, _storable(label), parent_id, run_id, BackupState.RUNNING),
         )
         made = _one(cursor.fetchone())
         path = directory / f"{kind}-{stem or made.started_at.strftime('%Y%m%dT%H%M%SZ')}-{made.id}"
@@ -294,12 +294,18 @@ def chain_of(path: Path) -> list[tuple[Path, Descriptor]]:
 def prepare_directory(directory: Path) -> Path:
     """The directory of backups, absolute; made, for us alone, if it is absent. Raises: Unavailable."""
     path = directory.expanduser().absolute()
+    if _storable(str(path)) != str(path):
+        raise InvalidInput(
+            "The name of the directory for backups is not valid UTF-8; name another.", code="backup_directory"
+        )
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise unusable(path, error) from error
     if not os.access(path, os.W_OK | os.X_OK):
-        raise Unavailable(f"The directory {path} cannot be written to; name another with --dir.", code="backup_directory")
+        raise Unavailable(
+            f"The directory {path} cannot be written to; name another with --dir.", code="backup_directory"
+        )
     return path
 
 
@@ -316,8 +322,8 @@ def require_free(directory: Path, needed: int, what: str) -> None:
     free = shutil.disk_usage(directory).free
     if free < needed + MARGIN_BYTES:
         raise Unavailable(
-            f"{what} needs about {gigabytes(needed + MARGIN_BYTES)} in {directory}, and {gigabytes(free)} are free. Free "
-            "space, or name another directory.",
+            f"{what} needs about {gigabytes(needed + MARGIN_BYTES)} in {directory}, and {gigabytes(free)} are free. "
+            "Free space, or name another directory.",
             code="backup_disk_full",
         )
 
@@ -329,9 +335,7 @@ def gigabytes(size: int) -> str:
 
 def size_of(directory: Path) -> int:
     """Bytes of all files below a directory."""
-    return sum(
-        (Path(folder) / name).lstat().st_size for folder, _, names in os.walk(directory) for name in names
-    )
+    return sum((Path(folder) / name).lstat().st_size for folder, _, names in os.walk(directory) for name in names)
 
 
 def sync_directory(path: Path) -> None:
@@ -341,6 +345,11 @@ def sync_directory(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _storable(text: str) -> str:
+    """`text` as the database takes it: bytes of a file name that are not UTF-8 are made visible."""
+    return os.fsencode(text).decode("utf-8", "backslashreplace")
 
 
 def _one(row: Backup | None) -> Backup:

@@ -1,4 +1,4 @@
-"""PostgreSQL's own backup programs: the right version found, run without a secret on the command line, their errors read.
+"""PostgreSQL's own backup programs: the right version found, run without a secret in sight, their errors read.
 
 They run as whoever runs us, root included: they are clients, and what they write is ours to keep. Only a restored data
 directory is given to the account of the server that is to use it.
@@ -20,7 +20,11 @@ from psycopg.conninfo import conninfo_to_dict, make_conninfo
 from app.core.database import libpq_url
 from app.core.errors import AppError, Broken, Conflict, Forbidden, Unavailable
 
-SYSTEM_PLACES = ("/usr/lib/postgresql/{major}/bin", "/usr/pgsql-{major}/bin", "/opt/homebrew/opt/postgresql@{major}/bin")
+SYSTEM_PLACES = (
+    "/usr/lib/postgresql/{major}/bin",
+    "/usr/pgsql-{major}/bin",
+    "/opt/homebrew/opt/postgresql@{major}/bin",
+)
 VERSION = re.compile(r"\(PostgreSQL\) (\d+)")
 POLL_S = 0.5
 STOP_S = 10.0
@@ -31,7 +35,7 @@ NO_SUMMARIES = ("WAL summar", "system identifier", "timeline")
 
 @dataclass(frozen=True, slots=True)
 class PgTools:
-    """Where PostgreSQL's programs are looked for first (None: the usual places, then PATH), and the account of the server.
+    """Where PostgreSQL's programs are looked for first (None: the usual places, then PATH), and the server's account.
 
     `run_as` holds the keyword arguments `user` and `group` of subprocess, as numbers; empty unless we are root.
     """
@@ -49,7 +53,7 @@ class Finished:
 
 
 def program(tools: PgTools, name: str, major: int) -> Path:
-    """The program `name` of PostgreSQL `major`. Another major will not do: a backup's WAL is read by its own version only.
+    """The program `name` of PostgreSQL `major`; another will not do, as WAL is read by its own version only.
 
     Raises: Unavailable when there is none.
     """
@@ -66,8 +70,8 @@ def program(tools: PgTools, name: str, major: int) -> Path:
             others.append(f"version {version} in {place}")
     found = f"found only {', '.join(others)}" if others else "found none"
     raise Unavailable(
-        f"{name} of PostgreSQL {major} is needed and {found}. Install the client programs of PostgreSQL {major} (Debian: "
-        f"postgresql-client-{major}), or put them on PATH.",
+        f"{name} of PostgreSQL {major} is needed and {found}. Install the client programs of PostgreSQL {major} "
+        f"(Debian: postgresql-client-{major}), or put them on PATH.",
         code="backup_tools",
     )
 
@@ -76,7 +80,13 @@ def _version_of(path: Path) -> int | None:
     """The major version that a program says it has; None when there is no such program or it does not run."""
     try:
         said = subprocess.run(
-            [path, "--version"], check=False, capture_output=True, text=True, errors="replace", env=_environment(), cwd="/"
+            [path, "--version"],
+            check=False,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            env=_environment(),
+            cwd="/",
         )
     except OSError:
         return None
@@ -85,7 +95,7 @@ def _version_of(path: Path) -> int | None:
 
 
 def connection_of(db_url: str, application_name: str) -> tuple[str, dict[str, str]]:
-    """(connection string, environment) for a program: the password is in the environment, which only we and root can read."""
+    """(connection string, environment) for a program; the password is in the latter, seen by us and root only."""
     parameters = conninfo_to_dict(libpq_url(db_url))
     password = parameters.pop("password", None)
     secret = {"PGPASSWORD": str(password)} if password is not None else {}
@@ -93,7 +103,7 @@ def connection_of(db_url: str, application_name: str) -> tuple[str, dict[str, st
 
 
 def run_program(
-    command: Sequence[str | Path],
+    command: Sequence[str],
     *,
     cwd: Path,
     secret: Mapping[str, str] | None = None,
@@ -144,15 +154,15 @@ def check_data(
 ) -> str | None:
     """Why the data directory `name` in `backup` is not what its manifest says; None when it is whole, WAL included.
 
-    Named relative to its place, because pg_verifybackup hands paths to a shell. Raises: Unavailable without the programs,
-    Forbidden when we may not read it.
+    Named relative to its place, because pg_verifybackup hands paths to a shell.
+    Raises: Unavailable without the programs, Forbidden when we may not read it.
     """
     program(tools, "pg_waldump", major)  # pg_verifybackup calls it
     if not os.access(backup / name, os.R_OK | os.X_OK):
         if (backup / name).exists() or not os.access(backup, os.X_OK):
             raise Forbidden(f"{backup} may not be read by this user; run it as its owner.", code="backup_forbidden")
         return f"there is no directory {name} in it"
-    command = [program(tools, "pg_verifybackup", major), "--quiet", "--exit-on-error", name]
+    command = [str(program(tools, "pg_verifybackup", major)), "--quiet", "--exit-on-error", name]
     finished = run_program(command, cwd=backup, tick=tick)
     return None if finished.code == 0 else reason_of(finished)
 
@@ -175,8 +185,8 @@ def failure(finished: Finished, directory: Path) -> AppError:
         )
     if any(words in finished.stderr for words in ROLE_REFUSALS):
         return Forbidden(
-            f"The server does not let this role take a base backup: {reason}. It needs the REPLICATION attribute and a line "
-            "for `replication` in pg_hba.conf; set DATABASE_ADMIN_URL to a role that has them.",
+            f"The server does not let this role take a base backup: {reason}. It needs the REPLICATION attribute and a "
+            "line for `replication` in pg_hba.conf; set DATABASE_ADMIN_URL to a role that has them.",
             code="backup_role",
         )
     if any(words in finished.stderr for words in NO_SUMMARIES):

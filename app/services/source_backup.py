@@ -1,4 +1,4 @@
-"""A copy of numeros.db before it is moved: byte for byte, its SHA-256 proven on both sides, the source never written."""
+"""A copy of numeros.db before it is moved: byte for byte, SHA-256 proven on both sides, the source never written."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ descriptor of it, and the migration's SQLite connection holds one. One descripto
 
 
 def source_copy(
-    db_url: str, sqlite_path: Path, directory: Path, run_id: int | None = None, sha256: str | None = None,
+    db_url: str, sqlite_path: Path, directory: Path, *, run_id: int | None = None, sha256: str | None = None,
     tick: Tick | None = None,
 ) -> Backup:  # fmt: skip
     """A verified copy of the SQLite file in `directory`; the one that is there already when its content is the same.
 
-    `sha256`: of the source, where the caller has just computed it. The file is read under a read transaction, so that no
-    writer commits meanwhile; 4 MB of memory.
+    `sha256`: of the source, where the caller has just computed it. The file is read under a read transaction, so that
+    no writer commits meanwhile; 4 MB of memory.
     Raises: NotFound, Conflict (it is being written, or is not what `sha256` says), Unavailable (disk, database).
     """
     source = sqlite_path.absolute()
@@ -49,9 +49,11 @@ def source_copy(
             log.info("the source was copied before", backup=found.id, path=found.path)
             return found
         catalog.require_free(target, size, f"A copy of {source.name}")
-        row = catalog.open_row(session, target, BackupKind.SOURCE, source.name, None, run_id, stem=known[:16])
+        row = catalog.open_row(session, target, BackupKind.SOURCE, source.name, run_id=run_id, stem=known[:16])
         try:
-            made = _copy(session, row, source, file, known, tick)
+            partial = catalog.make_partial(row)
+            _copy_hashing(file, partial / source.name, known, tick)
+            made = _publish(session, row, source, known, partial, tick=tick)
         except BaseException as error:
             catalog.give_up(session, row, error)
             if isinstance(error, OSError):
@@ -76,18 +78,15 @@ def check_copy(path: Path, descriptor: Descriptor, tick: Tick | None = None) -> 
     return None if found == descriptor.sha256 else f"the SHA-256 of {copied.name} is another"
 
 
-def _copy(session: Connection, row: Backup, source: Path, file: int, sha256: str, tick: Tick | None) -> int:
-    """Copy, prove both sides, publish; the bytes copied."""
-    partial = catalog.make_partial(row)
-    copied = partial / source.name
-    written = _copy_hashing(file, copied, tick)
-    if written != sha256:
-        raise Conflict(f"{source} was changed while it was copied. Run the command again.", code="source_changed")
+def _publish(
+    session: Connection, row: Backup, source: Path, sha256: str, partial: Path, *, tick: Tick | None
+) -> int:  # fmt: skip
+    """Read the copy back, and give it its name when it is equal; its bytes."""
     descriptor = Descriptor(
         id=row.id, kind=BackupKind.SOURCE, label=row.label, parent=None, parent_id=None, run_id=row.run_id,
-        bytes=copied.stat().st_size, started_at=row.started_at.isoformat(), finished_at=utc_now().isoformat(),
-        database=session.info.dbname, server_major=session.info.server_version // 10_000, sha256=sha256,
-        file=source.name,
+        bytes=(partial / source.name).stat().st_size, started_at=row.started_at.isoformat(),
+        finished_at=utc_now().isoformat(), database=session.info.dbname,
+        server_major=session.info.server_version // 10_000, sha256=sha256, file=source.name,
     )  # fmt: skip
     if reason := check_copy(partial, descriptor, tick):
         raise Broken(f"The copy of {source} is not what was written: {reason}. Check the disk.", code="backup_unequal")
@@ -95,12 +94,16 @@ def _copy(session: Connection, row: Backup, source: Path, file: int, sha256: str
     return descriptor.bytes
 
 
-def _copy_hashing(file: int, target: Path, tick: Tick | None) -> str:
-    """Copy the open file to `target`, durably, and out of memory so that it will be read back from the disk; its SHA-256."""
+def _copy_hashing(file: int, target: Path, sha256: str, tick: Tick | None) -> None:
+    """Copy the open file to `target`, durably, and out of memory so that the disk is what is read back.
+
+    Raises: Conflict when what was read has not the SHA-256 `sha256`.
+    """
     digest = hashlib.sha256()
     size = os.fstat(file).st_size
     done = 0
-    with target.open("xb", buffering=0, opener=lambda path, flags: os.open(path, flags, 0o600)) as copy:
+    target.touch(mode=0o600, exist_ok=False)
+    with target.open("wb", buffering=0) as copy:
         while chunk := os.pread(file, CHUNK, done):
             digest.update(chunk)
             left = memoryview(chunk)
@@ -111,7 +114,11 @@ def _copy_hashing(file: int, target: Path, tick: Tick | None) -> str:
                 tick(done, size)
         os.fsync(copy.fileno())
         os.posix_fadvise(copy.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
-    return digest.hexdigest()
+    if digest.hexdigest() != sha256:
+        raise Conflict(
+            "The source was changed while it was read: its SHA-256 is another. Run the command again.",
+            code="source_changed",
+        )
 
 
 def _hash(file: int, tick: Tick | None) -> str:
@@ -159,7 +166,7 @@ def _held_still(path: Path) -> Iterator[int]:
     except OSError as error:
         raise Unavailable(f"{path} cannot be read: {error.strerror}.", code="source_io") from error
     _kept_open.append(file)
-    # In WAL mode even a reader writes side files; immutable keeps it from that, and a WAL with content was refused above.
+    # In WAL mode even a reader writes side files; immutable keeps it from that. A WAL with content was refused above.
     immutable = WAL_FORMAT in os.pread(file, 2, 18)
     uri = "file://" + quote(os.fsencode(path)) + ("?mode=ro&immutable=1" if immutable else "?mode=ro")
     try:

@@ -52,6 +52,7 @@ def downgrade() -> None:
     op.drop_table("migration_batches")
     op.drop_table("contacts")
     op.drop_table("migration_runs")
+    op.drop_table("numbering_reclassifications")
     op.drop_table("numbering_ranges")
     op.drop_table("numbering_plans")
 
@@ -90,6 +91,19 @@ def _numbering() -> None:
         sa.ForeignKeyConstraint(["plan_id"], ["numbering_plans.id"], name=op.f("fk_numbering_ranges_plan_id"), ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("plan_id", "first_number", name=op.f("pk_numbering_ranges")),
         comment="Blocks of numbers of a plan; blocks of one plan do not overlap.",
+    )
+    op.create_table(
+        "numbering_reclassifications",
+        sa.Column("id", sa.BigInteger(), sa.Identity(always=False), nullable=False, comment="Number of the pass."),
+        sa.Column("plan_id", sa.Integer(), nullable=False, comment="Plan that it applies."),
+        sa.Column("last_contact_id", sa.BigInteger(), nullable=False, comment="Contacts up to this id are done."),
+        sa.Column("examined", sa.BigInteger(), nullable=False, comment="Contacts looked at so far."),
+        sa.Column("changed", sa.BigInteger(), nullable=False, comment="Contacts of which something was changed."),
+        sa.Column("started_at", sa.DateTime(timezone=True), server_default=sa.text("now()"), nullable=False, comment="When the pass began."),
+        sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True, comment="When it reached the end; null while it has not."),
+        sa.ForeignKeyConstraint(["plan_id"], ["numbering_plans.id"], name=op.f("fk_numbering_reclassifications_plan_id"), ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id", name=op.f("pk_numbering_reclassifications")),
+        comment="Passes that brought contacts up to date with a plan, and how far each came.",
     )
 
 

@@ -184,6 +184,7 @@ def test_types_that_differ_are_listed(tmp_path: Path) -> None:
                 statement.replace("numero TEXT NOT NULL UNIQUE", "numero BIGINT").replace("nombre TEXT", "nombre")
             )
         connection.execute("INSERT INTO numeros (numero) VALUES (5512345678)")
+        connection.commit()
     report = inspect(path)
     assert {(check.column, check.found, check.verdict) for check in report.schema.problems} == {
         ("numero", "BIGINT", "type"),

@@ -1,4 +1,4 @@
-"""Opening a source: whatever the path or the state of the file, it is read as it is or refused in one line, never touched."""
+"""Opening a source: whatever the path or the state of the file, it is read as it is or refused in one line."""
 
 from __future__ import annotations
 
