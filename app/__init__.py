@@ -1,0 +1,5 @@
+"""SMS marketing for Mexico."""
+
+from app.core.kernel_cache import use_kernel_cache
+
+use_kernel_cache()

@@ -1,0 +1,1 @@
+"""Measurements that others can repeat: `make bench`. Ratios to a floor of the same run, never a bare figure."""

@@ -62,7 +62,9 @@ def make_source(
             "VALUES (36653021, 36645692, 7329, ?, 171, 186, 5400.5, 'TELCEL2022.csv', '2025-01-26 01:02:03')",
             ((12_345_678).to_bytes(8, "little"),),
         )
-        connection.execute("INSERT INTO ladas_faltantes VALUES ('999', 12, '9991234567,9991234568', '2025-01-26 01:02:03')")
+        connection.execute(
+            "INSERT INTO ladas_faltantes VALUES ('999', 12, '9991234567,9991234568', '2025-01-26 01:02:03')"
+        )
         connection.commit()
     return path
 

@@ -11,13 +11,11 @@ from typing import Annotated
 
 import typer
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
-from rich.table import Table
 
 from app.cli.context import console, database_url, print_json
 from app.core.config import get_settings
 from app.core.errors import AppError, InvalidInput
 from app.embedded.postgres import is_initialised, postgres_bin, postgres_run_as, running_postgres
-from app.models.backup import BackupState
 from app.services import backup_restore, backup_service
 from app.services.backup_catalog import Backup, catalogue, gigabytes
 from app.services.backup_restore import Restored, Verdict
@@ -85,15 +83,8 @@ def list_(directory: Dir = None, as_json: Json = False) -> None:
     if not rows:
         console.print("There are no backups yet. `smsctl backup create` makes one.")
         return
-    table = Table("id", "kind", "state", "builds on", "run", "size", "seconds", "taken", "label", "where")
     for row in rows:
-        size = gigabytes(row.bytes) if row.bytes is not None else ""
-        seconds = f"{row.seconds:.1f}" if row.seconds is not None else ""
-        builds_on, run = ("" if number is None else str(number) for number in (row.parent_id, row.run_id))
-        state = f"{row.state}: {row.error}" if row.state == BackupState.FAILED else row.state
-        taken = f"{row.started_at:%Y-%m-%d %H:%M:%S}"
-        table.add_row(str(row.id), row.kind, state, builds_on, run, size, seconds, taken, row.label, row.path)
-    console.print(table, markup=False)
+        _say_row(row)
 
 
 @group.command()
@@ -166,6 +157,20 @@ def _url_at_hand(*, start: bool) -> str | None:
     except AppError as error:
         console.print(f"Going on without the database: {error}", markup=False)
         return None
+
+
+def _say_row(row: Backup) -> None:
+    size = gigabytes(row.bytes) if row.bytes is not None else "-"
+    seconds = f"{row.seconds:.1f} s" if row.seconds is not None else "-"
+    builds_on = f", builds on {row.parent_id}" if row.parent_id is not None else ""
+    run = f", run {row.run_id}" if row.run_id is not None else ""
+    taken = f"{row.started_at:%Y-%m-%d %H:%M:%S}"
+    typer.echo(
+        f"{row.id:>4}  {row.kind:<11}  {row.state:<8}  {size:>8}  {seconds:>8}  {taken}  {row.label}{run}{builds_on}"
+    )
+    typer.echo(f"      {row.path}")
+    if row.error:
+        typer.echo(f"      {row.error}")
 
 
 def _print_verdicts(verdicts: list[Verdict], *, as_json: bool) -> None:

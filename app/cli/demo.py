@@ -17,7 +17,6 @@ from app.core.database import hide_password
 from app.core.errors import Broken
 from app.embedded.servers import stop_all
 from app.ingest import report, validation
-
 from app.services import backup_service, schema_service
 
 DEMO_SEED = 2026
@@ -62,7 +61,9 @@ def _demo(rows: int, source: Path | None) -> None:
     if not proof.holds:
         raise Broken("The validation does not hold: see above.", code="demo_validation")
     _say(5, "Backup")
-    backup = backup_service.create_full(url, settings.data_dir / "backups", pg_tools(), label="demo", run_id=result.run_id)
+    backup = backup_service.create_full(
+        url, settings.data_dir / "backups", pg_tools(), label="demo", run_id=result.run_id
+    )
     console.print(f"  {backup.path}: {(backup.bytes or 0) / 1e6:,.0f} MB, {backup.state}", markup=False)
     _say(6, "Report")
     made = report.report(url, result.run_id)

@@ -20,7 +20,8 @@ from app.core.database import connect
 from app.core.errors import AppError, InvalidInput
 from app.ingest import ledger, report, rollback, target, validation
 from app.ingest.detail_log import DetailLog
-from app.ingest.migration_manager import MigrationManager, MigrationOptions, MigrationResult
+from app.ingest.migration_manager import MigrationManager
+from app.ingest.outcome import MigrationOptions, MigrationResult
 from app.services import backup_service
 
 group = typer.Typer(no_args_is_help=True)
@@ -30,7 +31,8 @@ EXIT_NOT_PROVEN = 7
 RunOption = Annotated[int | None, typer.Option("--run", help="Number of the run; the latest by default.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 UrlOption = Annotated[
-    str | None, typer.Option("--database-url", help="PostgreSQL to load into; default: DATABASE_URL, else the embedded one.")
+    str | None,
+    typer.Option("--database-url", help="PostgreSQL to load into; default: DATABASE_URL, else the embedded one."),
 ]
 
 
@@ -175,7 +177,9 @@ def report_command(
     run_id: RunOption = None,
     url: UrlOption = None,
     output: Annotated[Path | None, typer.Option(help="Write to this file: .json, or Markdown.")] = None,
-    rejects: Annotated[Path | None, typer.Option(help="Also write every reject and duplicate to this CSV file.")] = None,
+    rejects: Annotated[
+        Path | None, typer.Option(help="Also write every reject and duplicate to this CSV file.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Quality, speed and distribution of a run, as Markdown or JSON."""

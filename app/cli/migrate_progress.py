@@ -19,7 +19,7 @@ from rich.progress import (
 
 from app.cli.context import console
 from app.core.logs import configure_logs
-from app.ingest.migration_manager import StageProgress
+from app.ingest.outcome import StageProgress
 
 LINE_EVERY_S = 5.0
 WORDS = {

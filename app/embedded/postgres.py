@@ -215,7 +215,7 @@ def _prepare(settings: Settings, port: int) -> None:
     """Make the database and its extensions; what is there is left alone."""
     try:
         with psycopg.connect(_url(settings, port, "postgres"), autocommit=True) as connection:
-            if not connection.execute("SELECT FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone():
+            if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (DATABASE,)).fetchone() is None:
                 connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(DATABASE)))
         with psycopg.connect(_url(settings, port, DATABASE), autocommit=True) as connection:
             known = connection.execute(

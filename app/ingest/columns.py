@@ -12,11 +12,11 @@ import numpy as np
 import numpy.typing as npt
 
 from app.core.plan_store import PlaceTables
-from app.ingest.copy_stream import Batch
+from app.ingest.copy_stream import Batch, Encoded
 from app.ingest.kernels.cells import inspect_rows
 from app.ingest.kernels.copy_rows import encode_rows, plan_classes
 from app.ingest.kernels.fingerprint import MARK_OF_NULL, fingerprint_rows, hash_text, padded
-from app.ingest.kernels.pages import IN_PAGE
+from app.ingest.kernels.pages import IN_PAGE, UNUSUAL
 from app.ingest.kernels.phones import ASK, PLAIN, parse_numbers
 from app.ingest.kernels.places import NO_STATE, NO_ZONE, UNRECOGNISED, attach_places
 from app.ingest.kernels.seen import SeenNumbers
@@ -27,15 +27,15 @@ from app.ingest.rows import (
     TEXT_LIMITS,
     LineClass,
     Reject,
-    Repair,
     RowRules,
+    cell_repair,
     invalid_reason,
-    raw_json,
     reject_row,
     text_field,
 )
 from app.ingest.source import BLOCK_ROWS, SLOT, RowBlock, Source
 from app.utils import geo_utils, phone_utils
+from app.utils.geo_tables import STATES_OF_MANY_ZONES
 from app.utils.numbering_plan import GEOGRAPHIC, LINE_TYPES, MOBILE, NON_GEOGRAPHIC, UNASSIGNED, NumberingPlan
 
 OUT_BYTES = BLOCK_ROWS * 512
@@ -112,7 +112,7 @@ class Classification:
             [self._zone_index[place.time_zone] if place else NO_ZONE for place in self.lead_place], dtype=np.int16
         )
         self.lead_city = np.array([place is not None for place in self.lead_place], dtype=np.bool_)
-        many = geo_utils.STATES_OF_MANY_ZONES
+        many = STATES_OF_MANY_ZONES
         usual = [self._zone_index[geo_utils.STATE_TIME_ZONES[code]] for code in STATES]
         self.common_zone = np.array([*usual, NO_ZONE, NO_ZONE], dtype=np.int16)
         self.zone_of_state = np.array(
@@ -178,7 +178,7 @@ class Normaliser:
             real_as_text=source.real_as_text, run_id=run_id, id_offset=id_offset,
         )  # fmt: skip
 
-    def process(self, block: RowBlock, batch: Batch) -> Iterator[npt.NDArray[np.uint8] | bytes]:
+    def process(self, block: RowBlock, batch: Batch) -> Iterator[Encoded]:
         """Encoded rows of the block, in pieces; counts, fingerprint, rejects and repairs are added to `batch`."""
         columns = self._columns
         reasons = self._normalise(block)
@@ -211,7 +211,7 @@ class Normaliser:
         )  # fmt: skip
         refused: dict[int, phone_utils.PhoneVerdict] = {}
         for row in np.flatnonzero(columns.number_state[: block.rows] == ASK).tolist():
-            verdict = phone_utils.normalize(self._rules.number_text(self._source.cells(block, row)[SLOT["numero"]]))
+            verdict = phone_utils.normalize(self._rules.number_text(self._source.cell(block, row, SLOT["numero"])))
             if verdict.national is None:
                 refused[row] = verdict
             else:
@@ -239,7 +239,7 @@ class Normaliser:
                 return
             for row in np.flatnonzero(columns.ask[: block.rows]).tolist():
                 if attempt == 2:  # the dictionary is full: this row goes by the scalar rule
-                    block.placed[row] = 2
+                    block.placed[row] = UNUSUAL
                 else:
                     self._teach(block, row)
 
@@ -264,11 +264,8 @@ class Normaliser:
             batch.rejects.append(self._reject(block, row, refused.get(row)))
         changed = first & (columns.number_state[: block.rows] != PLAIN)
         for row in np.flatnonzero(changed).tolist():
-            cells = self._source.cells(block, row)
-            batch.repairs.append(
-                Repair(int(block.ids[row]), "numero", "number_reformatted",
-                       raw_json(("numero",), (cells[SLOT["numero"]],)))
-            )  # fmt: skip
+            written = self._source.cell(block, row, SLOT["numero"])
+            batch.repairs.append(cell_repair(int(block.ids[row]), "numero", "number_reformatted", written))
 
     def _reject(self, block: RowBlock, row: int, verdict: phone_utils.PhoneVerdict | None) -> Reject:
         cells = self._source.cells(block, row)
@@ -277,7 +274,7 @@ class Normaliser:
         detail = f"country code {verdict.country_code}" if verdict.reason == "foreign" else None
         return reject_row(cells, verdict.reason or "invalid", verdict.e164, detail)
 
-    def _encode(self, block: RowBlock, wanted: npt.NDArray[np.bool_]) -> Iterator[npt.NDArray[np.uint8]]:
+    def _encode(self, block: RowBlock, wanted: npt.NDArray[np.bool_]) -> Iterator[Encoded]:
         tables, columns, row = self._tables, self._columns, 0
         while row < block.rows:
             out = np.empty(OUT_BYTES, dtype=np.uint8)
@@ -287,7 +284,7 @@ class Normaliser:
                 FIELD_SLOTS, self._id_offset, self._run_id, tables.class_mobile, tables.class_assigned,
                 tables.shared.pool, tables.shared.spots, tables.shared.tables, out,
             )  # fmt: skip
-            yield out[:size]
+            yield out[:size].data
 
     def _unusual(self, block: RowBlock, batch: Batch, row: int) -> bytes:
         scalar = self._rules.build(self._source.cells(block, row), int(self._columns.number[row]))

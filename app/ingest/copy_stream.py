@@ -6,8 +6,6 @@ import select
 from dataclasses import dataclass, field
 from importlib import resources
 
-import numpy as np
-import numpy.typing as npt
 import psycopg
 from psycopg import sql
 from psycopg.pq import DiagnosticField, ExecStatus
@@ -29,11 +27,13 @@ COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TRAILER = b"\xff\xff"
 LEDGER_LOCK_WAIT = "30s"
 SEND_BYTES = 1 << 18
+Encoded = bytes | memoryview
+"""Whole binary COPY rows, one behind the other."""
 
 
 def statement(name: str) -> sql.SQL:
     """The statement in app/ingest/sql/`name`.sql."""
-    return sql.SQL(resources.files("app.ingest").joinpath("sql", f"{name}.sql").read_text())  # type: ignore[arg-type]
+    return sql.SQL(resources.files("app.ingest").joinpath("sql", f"{name}.sql").read_text())
 
 
 def server_error(state: bytes | None, message: bytes) -> psycopg.Error:
@@ -105,11 +105,11 @@ class CopyStream:
             raise server_error(result.error_field(DiagnosticField.SQLSTATE), result.error_message)
         self._send(COPY_HEADER)
 
-    def write(self, rows: npt.NDArray[np.uint8] | bytes) -> None:
+    def write(self, rows: Encoded) -> None:
         """Send encoded rows. Waits while the server is busy, without holding other threads up."""
         self._send(rows)
 
-    def _send(self, rows: npt.NDArray[np.uint8] | bytes) -> None:
+    def _send(self, rows: Encoded) -> None:
         # psycopg's own Copy.write hands over 32 kB a call and waits in Python between; libpq takes more at once, but moves
         # what the socket did not take to the front of its buffer each time, so pieces stay small.
         connection, data = self.connection.pgconn, memoryview(rows)

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 from psycopg import Connection, sql
@@ -16,10 +16,6 @@ from psycopg.types.json import Jsonb
 from app.core.errors import Conflict, NotFound
 from app.ingest.source import SourceFacts
 from app.models.migration import MIGRATION_LOCK, UNFINISHED, RunStatus
-
-RUN_COLUMNS = """id, source_path, source_sha256, source_bytes, source_rows, first_source_id, last_source_id,
-    contact_id_offset, numbering_plan_id, status, stage, batch_size, load_seconds, index_seconds, fingerprint, peak_rss_mb,
-    result, error, started_at, finished_at"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +42,10 @@ class Run:
     error: str | None
     started_at: Any
     finished_at: Any
+
+
+RUN_COLUMNS = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(Run))
+SELECT_RUN = sql.SQL("SELECT {} FROM migration_runs ").format(RUN_COLUMNS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +85,7 @@ def find_run(session: Connection, run_id: int | None = None) -> Run:
     Raises: NotFound.
     """
     with session.cursor(row_factory=class_row(Run)) as cursor:
-        where = "WHERE id = %(id)s" if run_id is not None else "WHERE true"
-        cursor.execute(f"SELECT {RUN_COLUMNS} FROM migration_runs {where} ORDER BY id DESC LIMIT 1", {"id": run_id})
+        cursor.execute(SELECT_RUN + sql.SQL("WHERE id = coalesce(%(id)s, id) ORDER BY id DESC LIMIT 1"), {"id": run_id})
         run = cursor.fetchone()
     if run is None:
         what = f"There is no migration run {run_id}." if run_id is not None else "No migration was run yet."
@@ -100,9 +99,7 @@ def find_run_of(session: Connection, facts: SourceFacts, path: str) -> Run | Non
     Raises: Conflict when a run is open and this is not its file, or its file was changed.
     """
     with session.cursor(row_factory=class_row(Run)) as cursor:
-        cursor.execute(
-            f"SELECT {RUN_COLUMNS} FROM migration_runs WHERE status <> 'rolled_back' ORDER BY id DESC"
-        )
+        cursor.execute(SELECT_RUN + sql.SQL("WHERE status <> 'rolled_back' ORDER BY id DESC"))
         runs = cursor.fetchall()
     opened = next((run for run in runs if run.status in UNFINISHED), None)
     if opened is None:
@@ -129,9 +126,11 @@ def open_run(session: Connection, facts: SourceFacts, path: str, plan_id: int, b
     offset = 0 if highest == 0 and facts.first_id > 0 else highest + 1 - min(facts.first_id, 1)
     with session.cursor(row_factory=class_row(Run)) as cursor:
         cursor.execute(
-            f"""INSERT INTO migration_runs (source_path, source_sha256, source_bytes, source_rows, first_source_id,
+            sql.SQL(
+                """INSERT INTO migration_runs (source_path, source_sha256, source_bytes, source_rows, first_source_id,
                     last_source_id, contact_id_offset, numbering_plan_id, status, stage, batch_size)
-                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'running', 'prepare', %s) RETURNING {RUN_COLUMNS}""",
+                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, 'running', 'prepare', %s) RETURNING {}"""
+            ).format(RUN_COLUMNS),
             (
                 path, facts.sha256, facts.size, facts.rows, facts.first_id if facts.rows else None,
                 facts.last_id if facts.rows else None, offset, plan_id, batch_size,
@@ -145,9 +144,14 @@ def open_run(session: Connection, facts: SourceFacts, path: str, plan_id: int, b
 
 def update_run(session: Connection, run_id: int, **values: object) -> None:
     """Set columns of a run; `result` may be a dict."""
-    from_dict = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in values.items()}
-    assignments = ", ".join(f"{name} = %({name})s" for name in values)
-    session.execute(f"UPDATE migration_runs SET {assignments} WHERE id = %(run_id)s", {**from_dict, "run_id": run_id})
+    parameters = {name: Jsonb(value) if isinstance(value, dict) else value for name, value in values.items()}
+    assignments = sql.SQL(", ").join(
+        sql.SQL("{} = {}").format(sql.Identifier(name), sql.Placeholder(name)) for name in values
+    )
+    session.execute(
+        sql.SQL("UPDATE migration_runs SET {} WHERE id = %(run_id)s").format(assignments),
+        {**parameters, "run_id": run_id},
+    )
 
 
 def change_status(session: Connection, run: Run, status: RunStatus, error: str | None = None) -> None:

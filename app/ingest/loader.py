@@ -8,12 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from app.core.logs import get_logger
 from app.ingest.columns import Normaliser
-from app.ingest.copy_stream import Batch, CopyStream
+from app.ingest.copy_stream import Batch, CopyStream, Encoded
 from app.ingest.detail_log import DetailLog
 from app.ingest.source import RowBlock, Source
 
@@ -31,7 +28,7 @@ class LoadProgress:
     committed: Batch | None = None
 
 
-class LoadStopped(Exception):  # noqa: N818 - not an error: somebody asked for it
+class LoadStopped(Exception):
     """The load was asked to stop; what was not committed is rolled back."""
 
 
@@ -41,7 +38,7 @@ class StreamWorker:
     def __init__(self, url: str, run_id: int, on_commit: Callable[[Batch], None]) -> None:
         self._stream = CopyStream(url, run_id)
         self._on_commit = on_commit
-        self._pieces: queue.Queue[npt.NDArray[np.uint8] | bytes | Batch | None] = queue.Queue(PIECES_AHEAD)
+        self._pieces: queue.Queue[Encoded | Batch | None] = queue.Queue(PIECES_AHEAD)
         self._idle = threading.Event()
         self._idle.set()
         self._error: BaseException | None = None
@@ -57,7 +54,7 @@ class StreamWorker:
         self._idle.clear()
         self._begun = time.monotonic()
 
-    def put(self, piece: npt.NDArray[np.uint8] | bytes | Batch | None) -> None:
+    def put(self, piece: Encoded | Batch | None) -> None:
         """Hand over encoded rows, or the finished Batch, or None to end. Waits while the stream is behind."""
         while True:
             self.check()

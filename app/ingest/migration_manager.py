@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -30,61 +30,15 @@ from app.ingest.copy_stream import statement
 from app.ingest.detail_log import DetailLog
 from app.ingest.ledger import Run, Totals
 from app.ingest.loader import Loader, LoadProgress, LoadStopped
+from app.ingest.outcome import MigrationOptions, MigrationResult, StageProgress, is_passing
 from app.ingest.source import Source, SourceFacts, hash_file
 from app.models.migration import RunStatus
 from app.services import numbering_service, schema_service, tuning_service
-
-RETRYABLE_STATES = ("08", "57P", "55P03", "40001", "40P01")
-"""SQLSTATEs that pass by themselves: lost connection, server restart, lock not available, serialisation, deadlock."""
 
 RETRY_PAUSE_S = 1.0
 log = get_logger("migrate")
 NOTHING = Totals(0, 0, 0, 0, 0, 0, 0, {})
 Outcome = TypeVar("Outcome")
-
-
-@dataclass(frozen=True, slots=True)
-class StageProgress:
-    """What the run is doing now. Units: done and total in rows while loading, in objects while building."""
-
-    stage: str
-    done: int = 0
-    total: int = 0
-    detail: str = ""
-    loaded: int = 0
-    duplicates: int = 0
-    rejected: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class MigrationResult:
-    """The outcome, in the words of `migrate run --json`. Units: seconds; megabytes."""
-
-    run_id: int
-    status: str
-    source_rows: int
-    loaded: int
-    duplicates: int
-    rejected: int
-    rejected_by_reason: dict[str, int]
-    statistics_rows: int
-    missing_ladas_rows: int
-    seconds: float
-    rows_per_second: float
-    index_seconds: float
-    peak_rss_mb: float
-    fingerprint: str
-
-
-@dataclass(frozen=True, slots=True)
-class MigrationOptions:
-    """How to run. `limit`: rows of the source, counted over the whole run; `backup` is called at the start with 0 loaded
-    rows and then after every `backup_every` rows, while no batch is under way."""
-
-    limit: int | None = None
-    fulltext_later: bool = False
-    backup: Callable[[Run, int], None] | None = None
-    backup_every: int = 0
 
 
 class MigrationManager:
@@ -343,9 +297,7 @@ class MigrationManager:
         started = time.monotonic()
         url = self._url_of()
         self._note(run, stage="index")
-        target.restore(
-            url, fulltext_later=self.options.fulltext_later, progress=self._tell_objects, stop=self._stop
-        )
+        target.restore(url, fulltext_later=self.options.fulltext_later, progress=self._tell_objects, stop=self._stop)
         with closing(connect(url, autocommit=True)) as session:
             session.execute(statement("link_duplicates"), {"run_id": run.id})
             target.advance_ids(session)
@@ -426,14 +378,3 @@ class MigrationManager:
 
     def _tell_objects(self, name: str, done: int, total: int) -> None:
         self._tell("index", done, total, name)
-
-
-def is_passing(error: Exception) -> bool:
-    """True for an error of the database that can pass by itself: a lost connection, a restart, a lock, a deadlock."""
-    if isinstance(error, Unavailable):
-        return error.code == "database_unreachable"
-    if not isinstance(error, psycopg.Error):
-        return False
-    if error.sqlstate is None:
-        return isinstance(error, psycopg.OperationalError)
-    return error.sqlstate.startswith(RETRYABLE_STATES)

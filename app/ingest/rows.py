@@ -189,7 +189,7 @@ class RowRules:
         repairs: list[Repair] = []
 
         def note(field: str, rule: str) -> None:
-            repairs.append(Repair(source_id, field, rule, json.dumps(raw_cell(cells[SLOT[field]]), ensure_ascii=False)))
+            repairs.append(cell_repair(source_id, field, rule, cells[SLOT[field]]))
 
         texts = {name: self._stored_text(cells[SLOT[name]], name, note) for name in TEXT_LIMITS}
         moment, is_readable = moment_of(cells[SLOT["fecha_migracion"]])
@@ -246,6 +246,11 @@ class RowRules:
             texts["municipio_csv"], texts["estado_sep"], texts["municipio_sep"],
         )  # fmt: skip
         return fixed + b"".join(map(text_field, fields))
+
+
+def cell_repair(source_id: int, field: str, rule: str, cell: Cell) -> Repair:
+    """The repair of one cell."""
+    return Repair(source_id, field, rule, json.dumps(raw_cell(cell), ensure_ascii=False))
 
 
 def reject_row(cells: Sequence[Cell], reason: str, phone_e164: str | None, detail: str | None) -> Reject:

@@ -63,7 +63,15 @@ def copy_statistics(source: Source, session: Connection, run_id: int) -> int:
             """INSERT INTO source_statistics (run_id, source_id, processed_total, valid_total, duplicate_total,
                    with_city_total, ladas_found, ladas_missing, processing_seconds, source_file, recorded_at, raw)
                VALUES (%s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s, %s::jsonb)""",
-            (run_id, row[0], *map(whole_number, row[1:7]), seconds(row[7]), name, moment(row[9]), raw_json(STATISTICS, row)),
+            (
+                run_id,
+                row[0],
+                *map(whole_number, row[1:7]),
+                seconds(row[7]),
+                name,
+                moment(row[9]),
+                raw_json(STATISTICS, row),
+            ),
         )
     return len(rows)
 

@@ -73,6 +73,12 @@ def decode_text(data: bytes) -> Cell:
         return RawText(data)
 
 
+def _select(table: str, columns: tuple[str, ...]) -> str:
+    """Each column of `columns` (names of our own, never the user's) and its storage class."""
+    pairs = ", ".join(f'"{name}", typeof("{name}")' for name in columns)
+    return " ".join(("SELECT", pairs, "FROM", table))
+
+
 def _typed(row: tuple[Cell, ...]) -> tuple[Cell, ...]:
     """Cells from (value, typeof) pairs of a connection that gives TEXT as bytes."""
     return tuple(
@@ -120,7 +126,7 @@ class Source:
         except BaseException:
             self.connection.close()
             raise
-        self._select = "SELECT " + ", ".join(f'"{name}", typeof("{name}")' for name in COLUMNS) + " FROM numeros"
+        self._select = _select("numeros", COLUMNS)
 
     def close(self) -> None:
         """Give up the lock and the file."""
@@ -208,13 +214,19 @@ class Source:
             return (int(block.ids[row]), *(block.cell(row, slot) for slot in range(1, len(COLUMNS))))
         return self.cells_of(int(block.ids[row]))
 
+    def cell(self, block: RowBlock, row: int, slot: int) -> Cell:
+        """One cell of a row: from its page, or through SQLite where the page does not hold it whole."""
+        if block.placed[row] != ELSEWHERE:
+            return block.cell(row, slot)
+        return self.cells_of(int(block.ids[row]))[slot]
+
     def cells_of(self, source_id: int) -> tuple[Cell, ...]:
         """The 16 cells of the row `source_id`, through SQLite's own library.
 
         Raises: InvalidInput (source_corrupt) when the row that its page names cannot be found.
         """
         try:
-            found = self.connection.execute(f"{self._select} WHERE id = ?", (source_id,)).fetchone()
+            found = self.connection.execute(self._select + " WHERE id = ?", (source_id,)).fetchone()
         except sqlite3.Error as error:
             raise translate_error(self.path, error) from error
         if found is None:
@@ -223,13 +235,14 @@ class Source:
 
     def table_rows(self, table: str, columns: tuple[str, ...]) -> list[tuple[Cell, ...]]:
         """All rows of a small table, in the order of its rows. Raises: InvalidInput when a column is missing."""
-        wanted = ", ".join(f'"{name}", typeof("{name}")' for name in columns)
         try:
-            rows = self.connection.execute(f'SELECT {wanted} FROM "{table}" ORDER BY rowid').fetchall()
+            rows = self.connection.execute(_select(table, columns) + " ORDER BY rowid").fetchall()
         except sqlite3.OperationalError as error:
             if "no such column" not in str(error):
                 raise translate_error(self.path, error) from error
-            raise InvalidInput(f"Table {table} of {self.path} is not as expected: {error}.", code="source_schema") from error
+            raise InvalidInput(
+                f"Table {table} of {self.path} is not as expected: {error}.", code="source_schema"
+            ) from error
         except sqlite3.Error as error:
             raise translate_error(self.path, error) from error
         return [_typed(row) for row in rows]

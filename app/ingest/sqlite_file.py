@@ -63,7 +63,7 @@ class SqliteFile:
         if not 1 <= number <= self._page_count:
             raise corrupt(self.path, f"page {number} of {self._page_count}")
         page = np.empty(self.page_size, dtype=np.uint8)
-        self._read_into(memoryview(page), (number - 1) * self.page_size)
+        self._read_into(page.data, (number - 1) * self.page_size)
         return page
 
     def _read_into(self, target: memoryview, offset: int) -> None:
@@ -132,7 +132,7 @@ class SqliteFile:
         page_at = np.empty(len(pages), dtype=np.int64)
         base = 0
         for low, length, begin, end in runs:
-            self._read_into(memoryview(buffer)[base : base + length * size], (low - 1) * size)
+            self._read_into(buffer.data[base : base + length * size], (low - 1) * size)
             page_at[order[begin:end]] = base + (in_file[begin:end] - low) * size
             base += length * size
         return PageRun(buffer, page_at, pages)

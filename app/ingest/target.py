@@ -162,7 +162,7 @@ def _build(url: str, it: Detached, stop: threading.Event) -> str:
         watcher.start()
         try:
             with session.transaction():
-                session.execute(it.definition)  # type: ignore[arg-type]
+                session.execute(it.definition)
                 session.execute("DELETE FROM migration_detached WHERE id = %s", (it.id,))
         except psycopg.errors.QueryCanceled as error:
             raise LoadStopped from error
@@ -197,7 +197,7 @@ def build_concurrently(url: str, progress: Callable[[str, int, int], None]) -> l
         waiting = [it for it in detached(session) if it.kind == "index"]
         for done, it in enumerate(waiting, 1):
             session.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(it.name)))
-            session.execute(it.definition.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1))  # type: ignore[arg-type]
+            session.execute(it.definition.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1))
             session.execute("DELETE FROM migration_detached WHERE id = %s", (it.id,))
             progress(it.name, done, len(waiting))
     return [it.name for it in waiting]

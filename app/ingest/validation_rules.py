@@ -9,16 +9,17 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+import numpy as np
 import phonenumbers
 from phonenumbers import NumberParseException, PhoneNumberFormat, PhoneNumberType
 
 from app.core.plan_store import PlaceTables
 from app.ingest.kernels.fingerprint import MARK_OF_NULL, hash_text, padded
 from app.ingest.kernels.validation import FLAG_SEED, SUBJECTS, hash_int8, hash_moment
-from app.ingest.rows import CARRIED, POSTGRES_EPOCH, SOURCE_NAME, TEXT_LIMITS, cell_text, flag_of
+from app.ingest.rows import CARRIED, SOURCE_NAME, TEXT_LIMITS, cell_text, flag_of
 from app.ingest.source import SLOT, Cell
 from app.utils import geo_utils
 
@@ -34,7 +35,11 @@ _WRITTEN = re.compile(r"[\-‐-―−ー－-／./()\[\]（）［］~⁓∼～\d]
 _OLD_PREFIX = re.compile(r"(?:0052|01|044|045|(?:00)?52(?:1|01|044|045))(\d{10})")
 _OLD_PREFIX_PLUS = re.compile(r"52(?:1|01|044|045)(\d{10})")
 _TEN_DIGITS = re.compile(r"[0-9]{10}")
-_DAY = re.compile(r"\d{4}-\d{2}-\d{2}(?!\d).*", re.DOTALL)
+_MOMENT = re.compile(
+    r"([0-9]{4})-([0-9]{2})-([0-9]{2})"
+    r"(?:[ T]([0-9]{2}):([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,6}))?)?(?:Z|([+-])([0-9]{2}):?([0-9]{2}))?)?"
+)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SERVICES = {
     PhoneNumberType.TOLL_FREE: "toll_free", PhoneNumberType.PREMIUM_RATE: "premium",
     PhoneNumberType.SHARED_COST: "shared_cost", PhoneNumberType.PERSONAL_NUMBER: "personal",
@@ -47,12 +52,13 @@ class PlainPhone:
 
     national: str | None
     e164: str | None
-    is_foreign: bool
+    is_foreign: bool = False
+    is_empty: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class ContactFields:
-    """The columns of a contact that a migration fills, as expected or as stored."""
+    """The columns of a contact that a migration fills, as expected or as stored. migrated_at: microseconds since 1970 UTC."""
 
     id: int
     source_id: int
@@ -80,7 +86,7 @@ class ContactFields:
     municipio_csv: str | None
     estado_sep: str | None
     municipio_sep: str | None
-    migrated_at: datetime | None
+    migrated_at: int | None
 
 
 CONTACT_FIELDS = tuple(field.name for field in fields(ContactFields))
@@ -97,6 +103,8 @@ _CARRIED_TO = (
 def plain_phone(text: str) -> PlainPhone:
     """`text` without white space, invisible characters and abolished dialling prefixes, through phonenumbers."""
     bare = _UNSEEN.sub("", text)
+    if not bare:
+        return PlainPhone(None, None, is_empty=True)
     has_plus = bare.lstrip("-‐‑‒–—―−ー－/／.．()（）[］［]~⁓∼～")[:1] in ("+", "＋")
     written = bare.replace("+", "", 1).replace("＋", "", 1) if has_plus else bare
     if len(bare) <= LONGEST_NUMBER and _WRITTEN.fullmatch(written):
@@ -106,13 +114,13 @@ def plain_phone(text: str) -> PlainPhone:
     try:
         number = phonenumbers.parse(bare, "MX")
     except NumberParseException:
-        return PlainPhone(None, None, False)
+        return PlainPhone(None, None)
     if not phonenumbers.is_valid_number(number):
-        return PlainPhone(None, None, False)
+        return PlainPhone(None, None)
     if number.country_code != MEXICO:
-        return PlainPhone(None, None, True)
+        return PlainPhone(None, None, is_foreign=True)
     e164 = phonenumbers.format_number(number, PhoneNumberFormat.E164)
-    return PlainPhone(e164.removeprefix("+52"), e164, False)
+    return PlainPhone(e164.removeprefix("+52"), e164)
 
 
 @lru_cache(maxsize=1024)
@@ -172,12 +180,23 @@ class ContactRules:
         self._real_as_text = real_as_text
         self._id_offset = id_offset
 
-    def phone(self, cells: Sequence[Cell]) -> tuple[PlainPhone, bool]:
-        """(what numero is, whether it is ten digits as it stands and needs no opinion)."""
+    def is_as_written(self, cells: Sequence[Cell]) -> bool:
+        """True when numero is ten ASCII digits as it stands."""
         cell = cells[SLOT["numero"]]
-        if isinstance(cell, str) and _TEN_DIGITS.fullmatch(cell):
-            return PlainPhone(cell, f"+52{cell}", False), True
-        return plain_phone(self._text(cell) or ""), False
+        return isinstance(cell, str) and _TEN_DIGITS.fullmatch(cell) is not None
+
+    def opinion(self, cells: Sequence[Cell]) -> str | None:
+        """The ten digits that plain phonenumbers reads in numero, or None."""
+        return self.phone(cells).national
+
+    def phone(self, cells: Sequence[Cell]) -> PlainPhone:
+        """What plain phonenumbers says of numero."""
+        return plain_phone(self._text(cells[SLOT["numero"]]) or "")
+
+    def national(self, cells: Sequence[Cell]) -> str | None:
+        """The ten digits of a row that was loaded: as they stand, or by opinion."""
+        cell = cells[SLOT["numero"]]
+        return str(cell) if self.is_as_written(cells) else self.opinion(cells)
 
     def _text(self, cell: Cell) -> str | None:
         return cell_text(cell, self._real_as_text)[0]
@@ -187,8 +206,8 @@ class ContactRules:
         return text if text is None else text[: TEXT_LIMITS[name]]
 
     def _state(self, cells: Sequence[Cell]) -> str | None:
-        spelling = (self._text(cells[SLOT["estado_cof"]]) or "").strip(" ")
-        return geo_utils.state_code(self._text(cells[SLOT["estado_cof"]]) or "") if spelling else None
+        spelling = self._text(cells[SLOT["estado_cof"]]) or ""
+        return geo_utils.state_code(spelling) if spelling.strip(" ") else None
 
     def hashes(self, cells: Sequence[Cell], national: str) -> tuple[int, ...]:
         """The row's hashes by subject, as `kernels.validation.hash_rows` fills them."""
@@ -197,11 +216,12 @@ class ContactRules:
         content = seed
         for text in (national, *(self._stored(cells, name) for name in CARRIED)):
             content = _hash(text, content)
-        moment, city, state = instant(cells[SLOT["fecha_migracion"]]), self._stored(cells, "ciudad_por_lada"), self._state(cells)
+        moment, city = instant(cells[SLOT["fecha_migracion"]]), self._stored(cells, "ciudad_por_lada")
+        state = self._state(cells)
         found = [0] * SUBJECTS
         found[0] = content
         if moment is not None:
-            found[1] = int(hash_moment(_microseconds(moment), _seed(seed)))
+            found[1] = int(hash_moment(moment, _seed(seed)))
         if city and city.strip(" "):
             found[2] = _hash(city, seed)
         if state:
@@ -241,21 +261,21 @@ class ContactRules:
         )  # fmt: skip
 
 
-def instant(cell: Cell) -> datetime | None:
-    """The instant that a TEXT cell in ISO form means, without offset UTC; None for anything else."""
-    text = cell.strip() if isinstance(cell, str) else ""
-    if not _DAY.fullmatch(text):
+def instant(cell: Cell) -> int | None:
+    """Microseconds since 1970-01-01 UTC of a TEXT cell in ISO form, without offset UTC; None for anything else."""
+    found = _MOMENT.fullmatch(cell.strip()) if isinstance(cell, str) else None
+    if found is None:
         return None
+    year, month, day, hour, minute, second = (int(part or 0) for part in found.groups()[:6])
+    fraction, sign, off_hours, off_minutes = found[7] or "", -1 if found[8] == "-" else 1, found[9], found[10]
     try:
-        moment = datetime.fromisoformat(text)
-        return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).astimezone(UTC)
-    except (ValueError, OverflowError):
+        moment = datetime(year, month, day, hour, minute, second, int(fraction.ljust(6, "0")), UTC)
+    except ValueError:
         return None
-
-
-def _microseconds(moment: datetime) -> int:
-    since = moment - POSTGRES_EPOCH
-    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    offset = sign * timedelta(hours=int(off_hours or 0), minutes=int(off_minutes or 0))
+    if abs(offset) >= timedelta(days=1) or int(off_minutes or 0) > 59:
+        return None
+    return (moment - _EPOCH - offset) // timedelta(microseconds=1)
 
 
 def _id_of(cells: Sequence[Cell]) -> int:
@@ -269,5 +289,5 @@ def _hash(text: str | None, seed: int) -> int:
     return int(hash_text(padded(data), 0, len(data), _seed(seed)))
 
 
-def _seed(value: int) -> object:
-    return _UINT64(value)
+def _seed(value: int) -> np.uint64:
+    return np.uint64(value)

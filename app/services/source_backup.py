@@ -21,6 +21,7 @@ from app.services.backup_catalog import Backup, Descriptor
 
 CHUNK = 4 << 20
 WAL_FORMAT = 2
+LOCK_WAIT_S = 5.0
 Tick = Callable[[int, int], None]
 """Called with (bytes done, bytes in all)."""
 
@@ -170,7 +171,7 @@ def _held_still(path: Path) -> Iterator[int]:
     immutable = WAL_FORMAT in os.pread(file, 2, 18)
     uri = "file://" + quote(os.fsencode(path)) + ("?mode=ro&immutable=1" if immutable else "?mode=ro")
     try:
-        with closing(sqlite3.connect(uri, uri=True, timeout=5, isolation_level=None)) as reader:
+        with closing(sqlite3.connect(uri, uri=True, timeout=LOCK_WAIT_S, isolation_level=None)) as reader:
             reader.execute("BEGIN")
             reader.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             yield file

@@ -11,7 +11,8 @@ from psycopg.rows import dict_row
 
 from app.core.database import connect
 from app.core.errors import AppError, Conflict, InvalidInput
-from app.ingest.migration_manager import MigrationManager, MigrationOptions, MigrationResult
+from app.ingest.migration_manager import MigrationManager
+from app.ingest.outcome import MigrationOptions, MigrationResult
 from tests.sources import RawText, make_source, numbers
 
 
@@ -56,12 +57,17 @@ def test_a_plain_row_arrives_in_every_column(tmp_path: Path, database_url: str) 
 def test_old_spellings_become_one_number(tmp_path: Path, database_url: str, written: str) -> None:
     migrate(make_source(tmp_path / "n.db", [{"numero": written}]), database_url)
     assert only(database_url, "SELECT phone_e164 FROM contacts")["phone_e164"] == "+525512345678"
-    repair = only(database_url, "SELECT field, rule, raw->>'numero' AS raw FROM migration_repairs")
+    repair = only(database_url, "SELECT field, rule, raw #>> '{}' AS raw FROM migration_repairs")
     assert repair == {"field": "numero", "rule": "number_reformatted", "raw": written}
 
 
 def test_of_equal_numbers_the_lowest_id_is_loaded_and_the_others_name_it(tmp_path: Path, database_url: str) -> None:
-    rows = [{"numero": "044 5512345678"}, {"numero": "5512345678"}, {"numero": "+525512345678"}, {"numero": "5587654321"}]
+    rows = [
+        {"numero": "044 5512345678"},
+        {"numero": "5512345678"},
+        {"numero": "+525512345678"},
+        {"numero": "5587654321"},
+    ]
     result = migrate(make_source(tmp_path / "n.db", rows), database_url, batch_size=1)
     assert (result.loaded, result.duplicates, result.rejected) == (2, 2, 0)
     kept = only(database_url, "SELECT id, source_id FROM contacts WHERE phone_e164 = '+525512345678'")
@@ -255,7 +261,7 @@ def test_a_damaged_page_stops_the_run_with_its_number(tmp_path: Path, database_u
     middle = len(data) // 4096 // 3 * 4096
     data[middle : middle + 4096] = b"\xaa" * 4096
     source.write_bytes(data)
-    with pytest.raises(AppError, match="damaged|malformed|corrupt"):
+    with pytest.raises(AppError, match=r"damaged|malformed|corrupt"):
         migrate(source, database_url)
 
 

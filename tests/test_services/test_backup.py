@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import tempfile
@@ -24,17 +25,25 @@ from app.core.config import PROJECT_ROOT, EmbeddedSettings, Settings
 from app.core.errors import AppError, Broken, Conflict, Forbidden, InvalidInput, NotFound, Unavailable
 from app.embedded.postgres import ensure_postgres, postgres_bin, postgres_run_as
 from app.embedded.servers import stop_all
-from app.services import backup_catalog, backup_restore, backup_service, pg_tools, schema_service, tuning_service
+from app.services import (
+    backup_catalog,
+    backup_restore,
+    backup_service,
+    pg_tools,
+    schema_service,
+    source_backup,
+    tuning_service,
+)
 from app.services.backup_catalog import Backup
 from app.services.backup_service import create_full, create_incremental, list_backups, migration_hook
 from app.services.pg_tools import PgTools
 from app.services.source_backup import source_copy
-from tests.sources import write_source
+from tests.sources import make_source
 
 pytestmark = pytest.mark.kill
 NEW_RUN = (
-    "INSERT INTO migration_runs (source_path, source_sha256, source_bytes, source_rows, contact_id_offset, status, stage,"
-    " batch_size) VALUES ('/numeros.db', %s, 1, 1, 0, 'rolled_back', 'load', 1) RETURNING id"
+    "INSERT INTO migration_runs (source_path, source_sha256, source_bytes, source_rows, contact_id_offset, status,"
+    " stage, batch_size) VALUES ('/numeros.db', %s, 1, 1, 0, 'rolled_back', 'load', 1) RETURNING id"
 )
 CREATE = """
 import sys
@@ -207,21 +216,21 @@ def test_all_are_verified_and_one_that_is_gone_is_told_not_marked(server: Server
     assert next(it.state for it in list_backups(server.url) if it.id == full.id) == "verified"
 
 
-def test_killed_backup_is_failed_and_its_leftovers_removed_by_the_next(server: Server, place: Path) -> None:
-    slow = place / "bin"
-    slow.mkdir()
-    real = server.tools.bin_dir
-    assert real is not None
+def slow_tools(tools: PgTools, directory: Path) -> Path:
+    """PostgreSQL's own programs, where a copy of these small servers takes half a minute."""
+    assert tools.bin_dir is not None
+    directory.mkdir()
     for name in ("pg_verifybackup", "pg_waldump"):
-        (slow / name).symlink_to(real / name)
-    script = slow / "pg_basebackup"
-    script.write_text(
-        f'#!/bin/sh\n[ "$1" = --version ] && exec "{real}/pg_basebackup" "$1"\n'
-        f'exec "{real}/pg_basebackup" "$@" --max-rate=1M\n'
-    )
+        (directory / name).symlink_to(tools.bin_dir / name)
+    real, script = tools.bin_dir / "pg_basebackup", directory / "pg_basebackup"
+    script.write_text(f'#!/bin/sh\n[ "$1" = --version ] && exec "{real}" "$1"\nexec "{real}" "$@" --max-rate=1M\n')
     script.chmod(0o755)
+    return directory
+
+
+def test_killed_backup_is_failed_and_its_leftovers_removed_by_the_next(server: Server, place: Path) -> None:
     kept = place / "kept"
-    command = [sys.executable, "-c", CREATE, server.url, str(kept), str(slow)]
+    command = [sys.executable, "-c", CREATE, server.url, str(kept), str(slow_tools(server.tools, place / "bin"))]
     with subprocess.Popen(command, cwd=PROJECT_ROOT) as maker:
         until(lambda: any(kept.glob("full-*.partial/data/base")))
         with pytest.raises(Conflict, match="being made"):
@@ -263,7 +272,7 @@ def test_small_disk_is_refused_before_anything_is_written(
     server: Server, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     source = place / "numeros.db"
-    write_source(source, [{"numero": "5512345678"}])
+    make_source(source, [{"numero": "5512345678"}])
     full = create_full(server.url, place / "a", server.tools)
     before = list_backups(server.url)
     usage = shutil.disk_usage(place)._replace(free=1 << 20)
@@ -340,7 +349,7 @@ def test_directory_inside_the_server_is_refused(server: Server) -> None:
 
 def test_source_is_copied_byte_for_byte_once(server: Server, place: Path) -> None:
     source = place / "numeros.db"
-    write_source(source, [{"numero": f"55123{n:05}"} for n in range(2000)])
+    make_source(source, [{"numero": f"55123{n:05}"} for n in range(2000)])
     before = source.read_bytes()
     made = source_copy(server.url, source, place / "kept")
     copied = Path(made.path) / "numeros.db"
@@ -355,13 +364,16 @@ def test_source_is_copied_byte_for_byte_once(server: Server, place: Path) -> Non
         backup_restore.restore_chain(Path(made.path), place / "new", server.tools)
 
 
-def test_source_that_is_written_or_changed_or_absent_is_refused(server: Server, place: Path) -> None:
+def test_source_that_is_written_or_changed_or_absent_is_refused(
+    server: Server, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(source_backup, "LOCK_WAIT_S", 0)
     source = place / "numeros.db"
-    write_source(source, [{"numero": "5512345678"}])
+    make_source(source, [{"numero": "5512345678"}])
     with pytest.raises(Conflict, match="changed"):
         source_copy(server.url, source, place / "kept", sha256="0" * 64)
     assert not list((place / "kept").iterdir())
-    with closing(connect_sqlite(source)) as writer:
+    with closing(sqlite3.connect(source, isolation_level=None, timeout=0)) as writer:
         writer.execute("BEGIN EXCLUSIVE")
         with pytest.raises(AppError, match=r"locked|writing"):
             source_copy(server.url, source, place / "kept")
@@ -372,15 +384,9 @@ def test_source_that_is_written_or_changed_or_absent_is_refused(server: Server, 
         source_copy(server.url, place / "words.db", place / "kept")
 
 
-def connect_sqlite(path: Path) -> Any:
-    import sqlite3
-
-    return sqlite3.connect(path, isolation_level=None, timeout=0)
-
-
 def test_migration_backs_up_before_and_then_what_changed(server: Server, place: Path) -> None:
     source = place / "numeros.db"
-    write_source(source, [{"numero": "5512345678"}])
+    make_source(source, [{"numero": "5512345678"}])
     run = new_run(server, source)
     tuning_service.restore(server.url)
     hook = migration_hook(lambda: server.url, source, place / "kept", server.tools)
@@ -406,27 +412,44 @@ def test_migration_backs_up_before_and_then_what_changed(server: Server, place: 
     assert query(server.url, "SHOW summarize_wal") == [("off",)]
 
 
-@pytest.mark.parametrize("step", [signal.SIGKILL, signal.SIGINT])
-def test_server_that_stops_meanwhile_is_one_line(place: Path, step: signal.Signals) -> None:
+@pytest.mark.parametrize(("stage", "after"), [("copy", "failed"), ("verify", "verified")])
+def test_server_killed_meanwhile_is_one_line_and_put_right_later(place: Path, stage: str, after: str) -> None:
     settings = Settings(_env_file=None, data_dir=place / "var", embedded=EmbeddedSettings(shared_buffers="64MB"))
     url = ensure_postgres(settings)
     schema_service.upgrade(url)
     tools = PgTools(postgres_bin(settings, "pg_basebackup").parent, {})
     pid = int(query(url, "SELECT pg_read_file('postmaster.pid')")[0][0].split()[0])
-    stopped = []
+    killed: list[int] = []
 
-    def stop(progress: backup_service.BackupProgress) -> None:
-        if progress.stage == "verify" and not stopped:
-            stopped.append(os.kill(pid, step))
-            until(lambda: not Path(f"/proc/{pid}/cmdline").exists() or not Path(f"/proc/{pid}/cmdline").read_bytes())
+    def kill(progress: backup_service.BackupProgress) -> None:
+        if progress.stage == stage and not killed:
+            killed.append(pid)
+            os.kill(pid, signal.SIGKILL)
 
     try:
+        slow = PgTools(slow_tools(tools, place / "bin")) if stage == "copy" else tools
         with pytest.raises(Unavailable, match="was lost") as caught:
-            create_full(url, place / "kept", tools, progress=stop)
+            create_full(url, place / "kept", slow, progress=kill)
         assert caught.value.code == "database_unreachable"
-        assert not list((place / "kept").iterdir())
+        assert "\n" not in str(caught.value)
+        left = [path.name for path in (place / "kept").iterdir()]
+        assert len(left) == (after == "verified")  # it had been proven whole, only its row was not written
         url = ensure_postgres(settings)
         create_full(url, place / "kept", tools)
-        assert [it.state for it in list_backups(url)] == ["verified", "failed"]
+        assert [it.state for it in list_backups(url)] == ["verified", after]
     finally:
         stop_all(settings, purge=True)
+
+
+def test_full_disk_is_one_line_and_leaves_nothing(server: Server, place: Path) -> None:
+    assert server.tools.bin_dir is not None
+    copier = slow_tools(server.tools, place / "bin") / "pg_basebackup"
+    copier.write_text(
+        f'#!/bin/sh\n[ "$1" = --version ] && exec "{server.tools.bin_dir}/pg_basebackup" "$1"\n'
+        "echo 'pg_basebackup: error: could not write to file \"x\": No space left on device' >&2\nexit 1\n"
+    )
+    with pytest.raises(Unavailable, match="is full") as caught:
+        create_full(server.url, place / "kept", PgTools(place / "bin"))
+    assert caught.value.code == "backup_disk_full"
+    assert not list((place / "kept").iterdir())
+    assert list_backups(server.url)[0].state == "failed"

@@ -24,8 +24,8 @@ def _pointer(context: Any, builder: Any, array_type: Any, array: Any, index: Any
     return builder.bitcast(builder.gep(data, [index]), pointee.as_pointer())
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def load8(typingctx: Any, array: Any, index: Any) -> Any:  # noqa: ARG001 - the signature that numba calls
+@intrinsic
+def load8(typingctx: Any, array: Any, index: Any) -> Any:
     """The eight bytes from array[index] on, little-endian, as uint64."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -35,8 +35,8 @@ def load8(typingctx: Any, array: Any, index: Any) -> Any:  # noqa: ARG001 - the 
     return types.uint64(array, index), build
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def store8_big_endian(typingctx: Any, array: Any, index: Any, value: Any) -> Any:  # noqa: ARG001
+@intrinsic
+def store8_big_endian(typingctx: Any, array: Any, index: Any, value: Any) -> Any:
     """Write `value` as eight bytes, most significant first, from array[index] on."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
@@ -48,16 +48,16 @@ def store8_big_endian(typingctx: Any, array: Any, index: Any, value: Any) -> Any
     return types.void(array, index, value), build
 
 
-@intrinsic  # type: ignore[untyped-decorator]
-def copy_bytes(typingctx: Any, target: Any, at: Any, source: Any, begin: Any, length: Any) -> Any:  # noqa: ARG001
-    """Copy source[begin:begin+length] to target[at:], sixteen bytes at a time: up to fifteen more are overwritten."""
+@intrinsic
+def copy_bytes(typingctx: Any, target: Any, at: Any, source: Any, begin: Any, length: Any) -> Any:
+    """Copy source[begin:begin+length] to target[at:], thirty-two bytes at a time: up to thirty-one more are overwritten."""
 
     def build(context: Any, builder: Any, signature: Any, args: Any) -> Any:
-        vector = ir.VectorType(ir.IntType(8), 16)
+        vector = ir.VectorType(ir.IntType(8), 32)
         places = [context.cast(builder, args[k], signature.args[k], types.int64) for k in (1, 3, 4)]
         to = _pointer(context, builder, signature.args[0], args[0], places[0], ir.IntType(8))
         origin = _pointer(context, builder, signature.args[2], args[2], places[1], ir.IntType(8))
-        with cgutils.for_range_slice(builder, _I64(0), places[2], _I64(16)) as (offset, _):
+        with cgutils.for_range_slice(builder, _I64(0), places[2], _I64(32)) as (offset, _):
             chunk = builder.load(builder.bitcast(builder.gep(origin, [offset]), vector.as_pointer()), align=1)
             builder.store(chunk, builder.bitcast(builder.gep(to, [offset]), vector.as_pointer()), align=1)
         return context.get_dummy_value()

@@ -31,7 +31,7 @@ CELLS = 13
 
 DIGITS = 10
 DATE_BYTES = 19
-SECONDS_1970_TO_2000 = 946_684_800
+FROM_1970_TO_2000 = 946_684_800_000_000
 MICROSECONDS = 1_000_000.0
 
 
@@ -55,8 +55,8 @@ def hash_int8(value, seed):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
 def hash_moment(moment, seed):  # type: ignore[no-untyped-def]
-    """Hash of an instant, microseconds since 2000-01-01 UTC, by the floating-point steps that date_part('epoch') takes."""
-    epoch = np.float64(moment + np.int64(SECONDS_1970_TO_2000) * 1_000_000) / MICROSECONDS
+    """Hash of an instant, microseconds since 1970-01-01 UTC, by the floating-point steps that date_part('epoch') takes."""
+    epoch = np.float64(moment) / MICROSECONDS
     return hash_int8(np.int64(np.floor(epoch * MICROSECONDS)), seed)
 
 
@@ -120,14 +120,14 @@ def hash_rows(  # type: ignore[no-untyped-def]
                 if state == UNKNOWN:
                     return i, rejected_at
                 if state != UNRECOGNISED:
-                    hashes[i, STATE] = hash_text(codes[state], 8, codes[state, 0], seed)
+                    hashes[i, STATE] = hash_text(codes[state], 8, np.int64(codes[state, 0]), seed)
         if is_plain and (valid[DATE_CELL, i >> 3] >> (i & 7)) & 1:
             moment = NO_DATE
             if offsets[DATE_CELL, i + 1] - offsets[DATE_CELL, i] == DATE_BYTES:
                 moment = parse_moment(buf, base[DATE_CELL] + offsets[DATE_CELL, i])
             is_plain = moment != NO_DATE
             if is_plain:
-                hashes[i, DATE] = hash_moment(moment, seed)
+                hashes[i, DATE] = hash_moment(moment + FROM_1970_TO_2000, seed)
         if is_plain:
             hashes[i, CONTENT] = content
             hashes[i, FLAG] = hash_int8(ids[i], np.uint64(FLAG_SEED)) if flags[i] == 1 else np.uint64(0)

@@ -15,8 +15,8 @@ from app.ingest.synthetic.places import UNKNOWN_STATES
 from app.ingest.synthetic.records import Cell, RawText
 from app.ingest.synthetic.rows import Recipe
 
-NUMBER, ORIGINAL, NAME, CAMPO3, ADDRESS = range(5)
-STATE, MUNICIPALITY, LADA, CITY, FLAG, DATE = 9, 10, 11, 12, 13, 14
+# Places of cells in a row without its id.
+NUMBER, STATE, LADA, FLAG, DATE = 0, 9, 11, 13, 14
 TEXT_CELLS = (1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12)
 LONG_TEXT = (700, 1_200, 4_100, 9_000, 70_000)
 MEGABYTE = 1 << 20
@@ -147,7 +147,7 @@ class Dirt:
         """The ten digits that `row` has, or would have if it were clean."""
         return f"{row_number(self.recipe.spaces, row, self.recipe.key):010d}"
 
-    def collide(self, row: int, cells: list[Cell], dice: Dice) -> None:
+    def _collide(self, row: int, cells: list[Cell], dice: Dice) -> None:
         """numero becomes another spelling of a clean row's number: of one near or far, before or after.
 
         Row → other row is one to one for each form of text, hence two rows never get the same text.
@@ -255,7 +255,7 @@ _KINDS: tuple[tuple[int, Callable[[Dirt, int, list[Cell], Dice], None]], ...] = 
     (10, Dirt._formatted),
     (9, Dirt._invalid),
     (6, Dirt._unassigned),
-    (16, Dirt.collide),
+    (16, Dirt._collide),
     (1, Dirt._number_as_blob),
     (5, Dirt._state),
     (2, Dirt._lada),
