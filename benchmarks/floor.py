@@ -82,6 +82,4 @@ def _session(url: str) -> Connection:
 def _take(session: Connection, files: list[Path]) -> None:
     columns = _columns(session)
     for path in files:
-        session.execute(
-            sql.SQL("COPY contacts ({}) FROM {} (FORMAT binary)").format(columns, sql.Literal(str(path)))
-        )
+        session.execute(sql.SQL("COPY contacts ({}) FROM {} (FORMAT binary)").format(columns, sql.Literal(str(path))))

@@ -156,8 +156,10 @@ def build_indexes(url: str) -> IndexTimes:
         if name not in fulltext:
             keys_at = time.perf_counter() - began
 
+    configure_logs("INFO")
     with structlog.testing.capture_logs() as lines:
         target.restore(url, fulltext_later=False, progress=note, stop=threading.Event())
+    configure_logs("WARNING")
     seconds = time.perf_counter() - began
     each = {str(line["name"]): float(line["seconds"]) for line in lines if line["event"] == "index built"}
     return IndexTimes(each, round(keys_at, 3), round(seconds - keys_at, 3))

@@ -65,7 +65,9 @@ class BenchServer:
         """
         path = self.data / "bench_rows" if self.data else None
         if path is None or self.data is None or not os.access(self.data, os.W_OK):
-            raise Unavailable("needs a server on this machine whose data directory this account may write", code="floor")
+            raise Unavailable(
+                "needs a server on this machine whose data directory this account may write", code="floor"
+            )
         owner = self.data.stat()
         try:
             path.mkdir(mode=0o700, exist_ok=True)

@@ -14,6 +14,7 @@ from app.ingest.synthetic import SyntheticOptions, generate
 from benchmarks.server import bench_directory
 
 SEED = 2026
+DIRTY = SyntheticOptions(rows=1).dirty
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,10 +31,10 @@ def given_source(path: Path) -> BenchSource:
     return BenchSource(path.absolute(), _facts(path), f"given: {path.name}")
 
 
-def synthetic_source(rows: int) -> BenchSource:
-    """`rows` synthetic rows, written now or by an earlier run of the same generator."""
-    path = bench_directory() / f"numeros-{rows}-{SEED}-{_generator()}.db"
-    options = SyntheticOptions(rows=rows, seed=SEED)
+def synthetic_source(rows: int, dirty: float = DIRTY) -> BenchSource:
+    """`rows` synthetic rows, a share of them `dirty`; written now or by an earlier run of the same generator."""
+    path = bench_directory() / f"numeros-{rows}-{SEED}-{dirty}-{_generator()}.db"
+    options = SyntheticOptions(rows=rows, seed=SEED, dirty=dirty)
     if not path.exists():
         generate(path, options, packaged_plan())
     return BenchSource(path, _facts(path), f"synthetic: seed {options.seed}, dirty {options.dirty}")

@@ -47,6 +47,9 @@ CLOCK_EXEMPT: dict[str, str] = {
     "app/embedded/cluster.py::time.time": "the age of a file, which the file system's clock has stamped",
 }
 WIDE_CATCH_EXEMPT: dict[str, str] = {}
+CHECK_EXEMPT: dict[str, str] = {
+    "contacts.invalid_reason": "its CHECK is is_valid = (invalid_reason IS NULL): each more is run for every copied row",
+}
 
 
 def test_modules_stay_small() -> None:
@@ -260,7 +263,7 @@ def test_every_enum_of_the_models_has_its_check() -> None:
         values = [str(member.value) if isinstance(member.value, int) else f"'{member.value}'" for member in kind]
         if not any(f"{column} IN ({', '.join(values)})" in check for check in checks):
             found.append(f"{table}.{column}: no CHECK over the values of {kind.__name__}")
-    hold(found)
+    hold(found, CHECK_EXEMPT)
 
 
 def test_dataclasses_have_slots() -> None:

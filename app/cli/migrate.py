@@ -128,9 +128,10 @@ def show_result(result: MigrationResult, *, as_json: bool) -> None:
 @group.command()
 def indexes(url: UrlOption = None) -> None:
     """Build the indexes that `run --fulltext-later` left, while contacts are in use."""
-    with shown_progress() as show:
-        from_name = lambda name, done, total: show.objects("index", name, done, total)  # noqa: E731
-        built = target.build_concurrently(url or database_url(admin=True), from_name)
+    address = url or database_url(admin=True)
+    with shown_progress() as show, closing(connect(address, autocommit=True)) as session:
+        ledger.hold_lock(session)
+        built = target.build_concurrently(session, lambda name, done, total: show.objects("index", name, done, total))
     sys.stdout.write(f"Built: {', '.join(built)}.\n" if built else "Every index is there.\n")
 
 

@@ -211,11 +211,14 @@ class Normaliser:
         )  # fmt: skip
         refused: dict[int, phone_utils.PhoneVerdict] = {}
         for row in np.flatnonzero(columns.number_state[: block.rows] == ASK).tolist():
-            verdict = phone_utils.normalize(self._rules.number_text(self._source.cell(block, row, SLOT["numero"])))
+            cell = self._source.cell(block, row, SLOT["numero"])
+            verdict = phone_utils.normalize(self._rules.number_text(cell))
             if verdict.national is None:
                 refused[row] = verdict
-            else:
-                columns.number[row] = verdict.national
+                continue
+            columns.number[row] = verdict.national
+            if cell == f"{verdict.national:010d}":  # read elsewhere (a long row), and as plain as any
+                columns.number_state[row] = PLAIN
         return refused
 
     def _attach_plan(self, block: RowBlock) -> None:

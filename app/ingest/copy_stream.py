@@ -13,6 +13,7 @@ from psycopg.types.json import Jsonb
 
 from app.core.database import connect
 from app.core.errors import Broken
+from app.ingest.ledger import LOADING
 from app.ingest.rows import Reject, Repair
 
 CONTACT_COLUMNS = (
@@ -81,7 +82,7 @@ class CopyStream:
 
     def __init__(self, url: str, run_id: int) -> None:
         self._run_id = run_id
-        self.connection = connect(url, application_name="smsctl migrate")
+        self.connection = connect(url, application_name=LOADING)
         self.connection.autocommit = True
         self.connection.execute("SELECT set_config('sms.migration_run', %s, false)", (str(run_id),))
         self.connection.execute("SET synchronous_commit = off")

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any
@@ -45,6 +46,12 @@ class Run:
 
 
 RUN_COLUMNS = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(Run))
+LOCK_PATIENCE_S = 2.0
+"""The server takes a moment to notice that a killed migration is gone."""
+
+LOADING, BUILDING = "smsctl load", "smsctl index"
+"""application_name of the sessions that load and that build indexes."""
+
 SELECT_RUN = sql.SQL("SELECT {} FROM migration_runs ").format(RUN_COLUMNS)
 
 
@@ -71,12 +78,25 @@ def hold_lock(session: Connection) -> None:
 
     Raises: Conflict when another migration holds it.
     """
-    row = session.execute("SELECT pg_try_advisory_lock(%s)", (MIGRATION_LOCK,)).fetchone()
-    if not row or not row[0]:
+    deadline = time.monotonic() + LOCK_PATIENCE_S
+    while session.execute("SELECT pg_try_advisory_lock(%s)", (MIGRATION_LOCK,)).fetchone() != (True,):
+        if time.monotonic() < deadline:
+            time.sleep(0.1)
+            continue
         raise Conflict(
             "Another migration is running on this database. `smsctl migrate status` shows it; wait for it or stop it.",
             code="migration_running",
         )
+
+
+def end_orphans(session: Connection) -> None:
+    """End what a killed migration's sessions still do on the server; the caller holds the lock, so none is alive."""
+    session.execute(
+        """SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity
+            WHERE datname = current_database() AND usename = current_user AND pid <> pg_backend_pid()
+              AND application_name IN (%s, %s)""",
+        (LOADING, BUILDING),
+    )
 
 
 def find_run(session: Connection, run_id: int | None = None) -> Run:

@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
@@ -31,6 +31,7 @@ from app.ingest.detail_log import DetailLog
 from app.ingest.ledger import Run, Totals
 from app.ingest.loader import Loader, LoadProgress, LoadStopped
 from app.ingest.outcome import MigrationOptions, MigrationResult, StageProgress, is_passing
+from app.ingest.settings_guard import settings_guard
 from app.ingest.source import Source, SourceFacts, hash_file
 from app.models.migration import RunStatus
 from app.services import numbering_service, schema_service, tuning_service
@@ -154,7 +155,7 @@ class MigrationManager:
 
     def _finish_fulltext(self, session: Connection, run: Run) -> MigrationResult:
         if not self.options.fulltext_later and target.detached(session):
-            target.build_concurrently(self._url_of(), self._tell_objects)
+            target.build_concurrently(session, self._tell_objects)
         return MigrationResult(**(run.result or {}))
 
     def _migrate(self, source: Source, session: Connection, run: Run) -> MigrationResult:
@@ -165,19 +166,23 @@ class MigrationManager:
         tuned = tuning_service.apply_bulk(url)
         if tuned.refused:
             log.warning("going on without bulk settings", reason=tuned.refused)
-        try:
-            if rows_to_come > 0:
-                self._tell("prepare")
-                self._retrying(lambda: self._prepare(run, rows_to_come))
-                if self.options.backup:
-                    self.options.backup(run, 0)
-                self._load(source, run)
-            self._copy_statistics(source, run)
-            self._copy_missing_ladas(source, run)
-            self._build_indexes(run)
-        finally:
-            self._restore_settings()
+        with settings_guard(url) if tuned.applied else nullcontext():
+            try:
+                self._move(source, run, rows_to_come)
+            finally:
+                self._restore_settings()
         return self._reconcile(source, run)
+
+    def _move(self, source: Source, run: Run, rows_to_come: int) -> None:
+        if rows_to_come > 0:
+            self._tell("prepare")
+            self._retrying(lambda: self._prepare(run, rows_to_come))
+            if self.options.backup:
+                self.options.backup(run, 0)
+            self._load(source, run)
+        self._copy_statistics(source, run)
+        self._copy_missing_ladas(source, run)
+        self._build_indexes(run)
 
     def _prepare(self, run: Run, rows_to_come: int) -> None:
         with closing(connect(self._url_of(), autocommit=True)) as session:
@@ -279,6 +284,7 @@ class MigrationManager:
         session = connect(self._url_of(), autocommit=True, application_name="smsctl migrate")
         try:
             ledger.hold_lock(session)
+            ledger.end_orphans(session)
         except BaseException:
             session.close()
             raise

@@ -25,6 +25,7 @@ from app.core.errors import Unavailable
 from app.core.logs import get_logger
 from app.ingest.copy_stream import statement
 from app.ingest.kernels.seen import SeenNumbers
+from app.ingest.ledger import BUILDING
 from app.ingest.loader import LoadStopped
 
 BTREES, KEYS, FOREIGN_KEYS, FULLTEXT = 1, 2, 3, 4
@@ -153,7 +154,7 @@ def restore(
 
 def _build(url: str, it: Detached, stop: threading.Event) -> str:
     started = time.monotonic()
-    with closing(connect(url, autocommit=True, application_name="smsctl index")) as session:
+    with closing(connect(url, autocommit=True, application_name=BUILDING)) as session:
         session.execute(sql.SQL("SET maintenance_work_mem = {}").format(BUILD_MEMORY))
         session.execute("SET max_parallel_maintenance_workers = 0")
         session.execute("SET synchronous_commit = off")
@@ -187,19 +188,18 @@ def advance_ids(session: Connection) -> None:
     )
 
 
-def build_concurrently(url: str, progress: Callable[[str, int, int], None]) -> list[str]:
+def build_concurrently(session: Connection, progress: Callable[[str, int, int], None]) -> list[str]:
     """Build what is still off without stopping writers (CREATE INDEX CONCURRENTLY); returns the names built.
 
-    An index that a killed build left invalid is dropped first.
+    `session` is in autocommit and holds the migration lock. An index that a killed build left invalid is dropped first.
     """
-    with closing(connect(url, autocommit=True, application_name="smsctl index")) as session:
-        session.execute(sql.SQL("SET maintenance_work_mem = {}").format(BUILD_MEMORY))
-        waiting = [it for it in detached(session) if it.kind == "index"]
-        for done, it in enumerate(waiting, 1):
-            session.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(it.name)))
-            session.execute(it.definition.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1))
-            session.execute("DELETE FROM migration_detached WHERE id = %s", (it.id,))
-            progress(it.name, done, len(waiting))
+    session.execute(sql.SQL("SET maintenance_work_mem = {}").format(BUILD_MEMORY))
+    waiting = [it for it in detached(session) if it.kind == "index"]
+    for done, it in enumerate(waiting, 1):
+        session.execute(sql.SQL("DROP INDEX IF EXISTS {}").format(sql.Identifier(it.name)))
+        session.execute(it.definition.replace("CREATE INDEX", "CREATE INDEX CONCURRENTLY", 1))
+        session.execute("DELETE FROM migration_detached WHERE id = %s", (it.id,))
+        progress(it.name, done, len(waiting))
     return [it.name for it in waiting]
 
 

@@ -185,7 +185,7 @@ def _every_row(it: Findings) -> Iterator[Check]:
         )  # fmt: skip
     texts = (
         ("e164", broken.phones, r"phone_e164 is ^\+52[0-9]{10}$ and ends in phone_national"),
-        ("states", broken.states, "state_code is one of 32, with its name, or NULL with none"),
+        ("states_known", broken.states, "state_code is one of 32, with its name, or NULL with none"),
         ("line_types", broken.line_types, "line_type is a known one, and is_mobile says the same"),
         ("not_null", broken.nulls, "source id, LADA and reason of invalidity are there where they must be"),
         ("run_references", broken.run_references, "migration_run_id is a run that exists"),

@@ -130,7 +130,7 @@ class Scanner:
         counts, totals = np.zeros(SUBJECTS, dtype=np.int64), np.zeros(SUBJECTS, dtype=np.uint64)
         outcome = RangeOutcome(id_range, RangeSums(0, (), ()), 0, 0, Opinions(), Opinions())
         pending: list[_Pending] = []
-        for block, states, hashes in self._hashed(id_range):
+        for block, states, hashes in hashed_blocks(self.reader, id_range, self._context.rejected, self._spellings):
             self._settle(block, states, hashes, outcome, pending)
             counts += np.count_nonzero(hashes, axis=0)
             totals += hashes.sum(axis=0, dtype=np.uint64)
@@ -144,7 +144,7 @@ class Scanner:
     def rows_of(self, id_range: IdRange) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint64]]:
         """(ids int64[n], hashes uint64[n, SUBJECTS]) of the rows of a range that must be contacts."""
         ids, found = [np.zeros(0, dtype=np.int64)], [np.zeros((0, SUBJECTS), dtype=np.uint64)]
-        for block, states, hashes in self._hashed(id_range):
+        for block, states, hashes in hashed_blocks(self.reader, id_range, self._context.rejected, self._spellings):
             for row in np.flatnonzero(states == SCALAR).tolist():
                 self._by_rules(int(block.ids[row]), hashes[row])
             wanted = states != REJECTED
@@ -162,34 +162,6 @@ class Scanner:
         expected = self.rules.expect(cells, national)
         fields = [expected.differing(contact) for contact in stored.values()]
         return RowDifference(source_id, kind, fields[0] if fields else ("id",))
-
-    def _hashed(self, id_range: IdRange) -> Iterator[tuple[CellBlock, npt.NDArray[np.uint8], npt.NDArray[np.uint64]]]:
-        """Blocks of the range with the outcome of each row and its hashes; where the outcome is SCALAR they are missing."""
-        rejected = self._context.rejected
-        for first, last in id_range.pieces:
-            at = int(np.searchsorted(rejected, first))
-            for block in self.reader.blocks(first, last):
-                states = np.empty(len(block.ids), dtype=np.uint8)
-                hashes = np.empty((len(block.ids), SUBJECTS), dtype=np.uint64)
-                row, taught = 0, -1
-                while row < len(block.ids):
-                    row, at = hash_rows(
-                        block.buf, block.base, block.offsets, block.valid, block.ids, block.flags, row, rejected, at,
-                        LIMITS, CODES, self._spellings.entries, self._spellings.pool, states, hashes,
-                    )  # fmt: skip
-                    if row == taught:  # the dictionary is full: this row goes by the scalar rule
-                        states[row], row = SCALAR, row + 1
-                    elif row < len(block.ids):
-                        self._teach(block, row)
-                        taught = row
-                hashes[states == SCALAR] = 0
-                yield block, states, hashes
-
-    def _teach(self, block: CellBlock, row: int) -> None:
-        begin, end = block.base[STATE_CELL] + block.offsets[STATE_CELL, row : row + 2]
-        spelling = block.buf[begin:end].tobytes()
-        state = geo_utils.state_code(spelling.decode())
-        self._spellings.teach(spelling, UNRECOGNISED if state is None else STATES.index(state))
 
     def _by_rules(self, source_id: int, hashes: npt.NDArray[np.uint64]) -> None:
         """Hashes of a row by the scalar rules; left alone when its number is not one that could have been loaded."""
@@ -233,6 +205,39 @@ class Scanner:
             elif fields := self.rules.expect(it.cells, it.national).differing(contact):
                 difference = RowDifference(source_id, "differs", fields)
             (outcome.changed if it.is_changed else outcome.sampled).add(difference)
+
+
+def hashed_blocks(
+    reader: SourceReader, id_range: IdRange, rejected: npt.NDArray[np.int64], spellings: LearnedValues
+) -> Iterator[tuple[CellBlock, npt.NDArray[np.uint8], npt.NDArray[np.uint64]]]:
+    """Blocks of a range, the outcome of each row and its hashes. Shapes: uint8[n], uint64[n, SUBJECTS], all 0 but where the
+    outcome is HASHED. `spellings` learns the states that it meets.
+    """
+    for first, last in id_range.pieces:
+        at = int(np.searchsorted(rejected, first))
+        for block in reader.blocks(first, last):
+            states = np.empty(len(block.ids), dtype=np.uint8)
+            hashes = np.empty((len(block.ids), SUBJECTS), dtype=np.uint64)
+            row, taught = 0, -1
+            while row < len(block.ids):
+                row, at = hash_rows(
+                    block.buf, block.base, block.offsets, block.valid, block.ids, block.flags, row, rejected, at, LIMITS,
+                    CODES, spellings.entries, spellings.pool, states, hashes,
+                )  # fmt: skip
+                if row == taught:  # the dictionary is full: this row goes by the scalar rule
+                    states[row], row = SCALAR, row + 1
+                elif row < len(block.ids):
+                    _teach(block, row, spellings)
+                    taught = row
+            hashes[states == SCALAR] = 0
+            yield block, states, hashes
+
+
+def _teach(block: CellBlock, row: int, spellings: LearnedValues) -> None:
+    begin, end = block.base[STATE_CELL] + block.offsets[STATE_CELL, row : row + 2]
+    spelling = block.buf[begin:end].tobytes()
+    state = geo_utils.state_code(spelling.decode())
+    spellings.teach(spelling, UNRECOGNISED if state is None else STATES.index(state))
 
 
 def _id(cells: Sequence[Cell]) -> int:

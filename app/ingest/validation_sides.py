@@ -122,7 +122,9 @@ def _compare(
     off = 0
     for row in rows:
         here = by_id.pop(row[0], None)
-        meant = [kind(cell) for kind, cell in zip(kinds, row, strict=True)]
-        if here is None or here[-1] != json.loads(raw_json(names, row)) or any(value is not UNSURE and value != found for value, found in zip(meant, here, strict=False)):
+        if here is None or here[-1] != json.loads(raw_json(names, row)):
             off += 1
+            continue
+        meant = [kind(cell) for kind, cell in zip(kinds, row, strict=True)]
+        off += any(value is not UNSURE and value != found for value, found in zip(meant, here[:-1], strict=True))
     return SideTable(len(rows), len(stored), off + len(by_id))

@@ -141,9 +141,8 @@ def restore_chain(path: Path, target: Path, tools: PgTools, *, progress: Progres
                 f"Backup {verdict.id} is damaged: {verdict.reason}. {at} is left as it is.", code="backup_damaged"
             )
     catalog.require_free(target.parent, sum(link.bytes for _, link in chain), "The restored directory")
-    partial = target.with_name(target.name + PARTIAL)
+    partial = _make_partial(target)
     try:
-        partial.mkdir(mode=0o700)
         _combine([at for at, _ in chain], newest.server_major, partial, tools, progress)
         _hand_over(partial / DATA, owner)
         size = catalog.size_of(partial / DATA)
@@ -204,6 +203,20 @@ def _owner_of_target(target: Path, tools: PgTools) -> tuple[int, int] | None:
             return found.st_uid, found.st_gid
     user, group = tools.run_as.get("user"), tools.run_as.get("group")
     return (user, group) if as_root and isinstance(user, int) and isinstance(group, int) else None
+
+
+def _make_partial(target: Path) -> Path:
+    partial = target.with_name(target.name + PARTIAL)
+    try:
+        partial.mkdir(mode=0o700)
+    except FileExistsError as error:
+        raise Conflict(
+            f"{partial} is in the way: a restore that was killed left it, or one is running. Remove it in the first case.",
+            code="restore_target",
+        ) from error
+    except OSError as error:
+        raise catalog.unusable(target.parent, error) from error
+    return partial
 
 
 def _combine(chain: list[Path], major: int, partial: Path, tools: PgTools, progress: Progress | None) -> None:

@@ -261,7 +261,8 @@ def _copy(session: Connection, order: _Order, row: Backup, copier: Path, partial
             " JOIN pg_stat_activity USING (pid) WHERE application_name = %s",
             (name,),
         ).fetchone()
-        order.progress(BackupProgress("copy", *(found or (0, 0))))
+        if found:
+            order.progress(BackupProgress("copy", *found))
 
     finished = pg_tools.run_program(command, cwd=order.directory, secret=secret, tick=tick)
     if finished.code != 0:

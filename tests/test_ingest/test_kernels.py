@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 import struct
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -161,7 +160,8 @@ def parsed(texts: list[str]) -> list[tuple[int, int]]:
     return list(zip(number[: block.rows].tolist(), state[: block.rows].tolist(), strict=True))
 
 
-HOSTILE = "0123456789 +-.()/,;x#*ñ\u200b\u00a0\u2007\u202a\ufeff\t\r\n\v\f\0\x1c\x85\u0661\u0967\uff15\uff0b\u2010\u2212~\U0001d7d8"
+HOSTILE = "0123456789 +-.()/,;x#*ñ"
+HOSTILE += "\u200b\u00a0\u2007\u202a\ufeff\t\r\n\v\f\0\x1c\x85\u0661\u0967\uff15\uff0b\u2010\u2212~\U0001d7d8"
 NATIONAL = st.one_of(st.integers(2_000_000_000, 9_999_999_999), st.integers(0, 10**11)).map(str)
 PREFIXES = st.sampled_from(
     ["", "+52", "52", "0052", "+521", "521", "00521", "01", "044", "045", "+52044", "5201", "+", "++52", "1", "0", "00",
@@ -171,7 +171,9 @@ PREFIXES = st.sampled_from(
 
 def spaced(text: str) -> st.SearchStrategy[str]:
     """`text` with punctuation, white space or worse between its characters."""
-    gaps = st.lists(st.one_of(st.just(""), st.text(alphabet=HOSTILE, max_size=2)), min_size=len(text), max_size=len(text))
+    gaps = st.lists(
+        st.one_of(st.just(""), st.text(alphabet=HOSTILE, max_size=2)), min_size=len(text), max_size=len(text)
+    )
     return gaps.map(lambda found: "".join(gap + char for gap, char in zip(found, text, strict=True)))
 
 
@@ -202,12 +204,19 @@ def test_plain_and_usual_spellings_never_ask_the_scalar_rule() -> None:
     assert [number for number, state in parsed(texts) if state != ASK] == [5512345678] * len(texts)
 
 
-TEXTS = st.one_of(st.none(), st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40))
+TEXTS = st.one_of(
+    st.none(), st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
+)
 
 
 @settings(max_examples=60, deadline=None)
-@given(st.lists(st.tuples(st.integers(0, 9_999_999_999), INT64, st.lists(TEXTS, min_size=9, max_size=9)), max_size=6), st.data())
-def test_rows_are_fingerprinted_as_one_by_one(rows: list[tuple[int, int, list[str | None]]], data: st.DataObject) -> None:
+@given(
+    st.lists(st.tuples(st.integers(0, 9_999_999_999), INT64, st.lists(TEXTS, min_size=9, max_size=9)), max_size=6),
+    st.data(),
+)
+def test_rows_are_fingerprinted_as_one_by_one(
+    rows: list[tuple[int, int, list[str | None]]], data: st.DataObject
+) -> None:
     block = block_of([dict(zip(CARRIED, texts, strict=True)) for _, _, texts in rows])
     ids = np.array([row[1] for row in rows], dtype=np.int64)
     number = np.array([row[0] for row in rows], dtype=np.int64)
@@ -238,7 +247,9 @@ def find(learned: LearnedValues, key: bytes, seed: int) -> int:
     return int(find_value(padded(key), 0, len(key), seed, learned.entries, learned.pool))
 
 
-@pytest.mark.parametrize(("most_keys", "most_bytes"), [(values.MOST_KEYS, values.MOST_BYTES), (40, 10**6), (10**6, 300)])
+@pytest.mark.parametrize(
+    ("most_keys", "most_bytes"), [(values.MOST_KEYS, values.MOST_BYTES), (40, 10**6), (10**6, 300)]
+)
 def test_learned_values_are_exact_and_stop_learning_when_full(
     monkeypatch: pytest.MonkeyPatch, most_keys: int, most_bytes: int
 ) -> None:
@@ -266,8 +277,6 @@ def test_integers_of_every_size_are_read_back() -> None:
     """The constants 0 and 1 take no byte in a record; all others do."""
     numbers = [0, 1, -1, 127, -128, 2**15, -(2**23), 2**31, 2**47 - 1, 2**63 - 1, -(2**63)]
     block = RowBlock()
-    with closing(sqlite3.connect(":memory:")) as connection:
-        assert connection.execute("SELECT 1").fetchone() == (1,)
     data = b""
     for row, number in enumerate(numbers):
         block.kind[row, 3] = INTEGER

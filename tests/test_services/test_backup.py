@@ -172,6 +172,10 @@ def test_full_backup_restores_alone_into_an_empty_directory(server: Server, plac
     assert not list(place.glob("*.partial"))
     with pytest.raises(Conflict, match="not empty"):
         backup_restore.restore_chain(Path(full.path), target, server.tools)
+    (place / "other.partial").mkdir()
+    with pytest.raises(Conflict, match="killed"):
+        backup_restore.restore_chain(Path(full.path), place / "other", server.tools)
+    assert (place / "other.partial").is_dir()
     with pytest.raises(NotFound, match="make it first"):
         backup_restore.restore_chain(Path(full.path), place / "no" / "where", server.tools)
 

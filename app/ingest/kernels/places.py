@@ -53,9 +53,9 @@ def attach_places(  # type: ignore[no-untyped-def]
 ):
     """Fill state int16[n], zone int16[n], inferred int16[n]; returns how many rows met bytes that were never taught.
 
-    Shapes: slots int64[3] (state, city, municipality); lead_state, lead_zone int16[1000] and
-    lead_city bool[1000] (its city is known) by the number's first three digits; zone_of_state int16[34], -1 where the municipality decides; common_zone int16[34]; ask uint8[n]: 1 where the
-    spelling of the state, 2 where the municipality must be taught.
+    Shapes: slots int64[3] (state, city, municipality); lead_state, lead_zone int16[1000] and lead_city bool[1000] (its
+    city is known) by the number's first three digits; zone_of_state int16[34], -1 where the municipality decides;
+    common_zone int16[34]; ask uint8[n]: 1 where the spelling of the state, 2 where the municipality must be taught.
     """
     asked = 0
     for i in range(rows):
