@@ -76,12 +76,13 @@ def run_migration(
 ) -> MigrationResult:
     """Migrate with progress on standard error; Ctrl-C and SIGTERM stop it after rolling the open batches back."""
     hook = None
+    address = url or (lambda: database_url(admin=True))  # asked again after a lost connection
     if backup_dir is not None:
-        hook = backup_service.migration_hook(url or database_url(admin=True), path, backup_dir, pg_tools())
+        hook = backup_service.migration_hook(address, path, backup_dir, pg_tools())
     stop = threading.Event()
     with shown_progress() as show, closing(DetailLog(get_settings().data_dir / "logs" / "migrate.jsonl")) as detail:
         manager = MigrationManager(
-            path, url or (lambda: database_url(admin=True)), batch_size,
+            path, address, batch_size,
             options=MigrationOptions(limit, fulltext_later, hook, backup_every), progress=show, stop=stop, detail=detail,
         )  # fmt: skip
         previous = {number: signal.signal(number, lambda *_: _stop(stop)) for number in (signal.SIGINT, signal.SIGTERM)}

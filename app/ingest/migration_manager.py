@@ -32,7 +32,7 @@ from app.ingest.ledger import Run, Totals
 from app.ingest.loader import Loader, LoadProgress, LoadStopped
 from app.ingest.outcome import MigrationOptions, MigrationResult, StageProgress, is_passing
 from app.ingest.settings_guard import settings_guard
-from app.ingest.source import Source, SourceFacts, hash_file
+from app.ingest.source import Source, SourceFacts
 from app.models.migration import RunStatus
 from app.services import numbering_service, schema_service, tuning_service
 
@@ -325,7 +325,7 @@ class MigrationManager:
         """The end: the ledger balances and the source is as it was, or the run fails."""
         self._tell("reconcile")
         facts = self._known_facts()
-        if hash_file(source.path) != facts.sha256:
+        if source.sha256() != facts.sha256:
             raise Broken(
                 f"{source.path} was changed while it was read. Undo with `smsctl migrate rollback --run {run.id}` and "
                 "migrate the new file.",

@@ -28,7 +28,6 @@ BLOCK_ROWS = 4096
 """Rows decoded at a time: their positions and cells stay in the processor's cache."""
 
 BLOCK_PAGES = 384
-HASH_CHUNK = 1 << 22
 Cell = None | int | float | str | bytes
 """A cell as Python holds it; str is valid UTF-8 TEXT, bytes a BLOB, and TEXT that is not UTF-8 is `RawText`."""
 
@@ -99,12 +98,9 @@ class SourceFacts:
 
 
 def hash_file(path: Path) -> str:
-    """SHA-256 of the file's bytes, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while chunk := file.read(HASH_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+    """SHA-256 of a file's bytes, in hexadecimal. Not for a file that a Source holds open: see `Source.sha256`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 class Source:
@@ -112,14 +108,16 @@ class Source:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        header = read_header(path)
+        self._is_utf8 = header.encoding == "UTF-8"
         self.connection = open_source(path)
         try:
-            self._is_utf8 = read_header(path).encoding == "UTF-8"
-            self._slot_of_column, root_page = self._check_schema()
-            # A read transaction left open: writers can prepare, and cannot commit under our reader.
+            # A read transaction left open: writers can prepare, and cannot commit under our reader. From here on the file
+            # is opened once more only, by SqliteFile: closing any descriptor of it would drop the lock.
             self.connection.execute("BEGIN")
-            self.connection.execute("SELECT 1 FROM numeros LIMIT 1").fetchone()
-            self._file = SqliteFile(path, root_page)
+            self.connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            self._slot_of_column, root_page = self._check_schema()
+            self._file = SqliteFile(path, root_page, header)
         except sqlite3.Error as error:
             self.connection.close()
             raise translate_error(path, error) from error
@@ -130,8 +128,8 @@ class Source:
 
     def close(self) -> None:
         """Give up the lock and the file."""
-        self._file.close()
         self.connection.close()
+        self._file.close()
 
     def _check_schema(self) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], int]:
         found = {
@@ -156,10 +154,20 @@ class Source:
                 f"Table numeros of {self.path} {' and '.join(what)}. `smsctl source inspect` shows the schema expected.",
                 code="source_schema",
             )
-        primary = [bytes(row[1]).decode() for row in self.connection.execute("PRAGMA table_xinfo(numeros)") if row[5]]
-        if primary != ["id"]:
-            raise InvalidInput("Column id of numeros must be its INTEGER PRIMARY KEY.", code="source_schema")
+        self._check_key()
         return np.array([SLOT[name] for name in columns], dtype=np.int64), found["numeros"]
+
+    def _check_key(self) -> None:
+        """Raises: InvalidInput unless id is the row id itself, which pages are ordered by."""
+        primary = [bytes(row[1]) for row in self.connection.execute("PRAGMA table_xinfo(numeros)") if row[5]]
+        # INTEGER PRIMARY KEY needs no index; INT, DESC and WITHOUT ROWID do: then id and row id are two things.
+        has_index = any(row[3] == b"pk" for row in self.connection.execute("PRAGMA index_list(numeros)"))
+        if primary != [b"id"] or has_index:
+            raise InvalidInput("Column id of numeros must be its INTEGER PRIMARY KEY.", code="source_schema")
+
+    def sha256(self) -> str:
+        """SHA-256 of the file as it is now, in hexadecimal. Reads all of it, and keeps the lock on it."""
+        return self._file.sha256()
 
     def facts(self) -> SourceFacts:
         """Hash, size and row count of the file as it is now. Reads all of it."""
@@ -170,21 +178,27 @@ class Source:
             ).fetchone()
         except sqlite3.Error as error:
             raise translate_error(self.path, error) from error
-        return SourceFacts(hash_file(self.path), self.path.stat().st_size, rows, first or 0, last or 0)
+        return SourceFacts(self.sha256(), self.path.stat().st_size, rows, first or 0, last or 0)
+
+    def is_unchanged(self, facts: SourceFacts) -> bool:
+        """Whether the file at its path is the one that was opened, with the bytes it had. Reads all of it."""
+        return self._file.is_still_at_its_path() and self._file.sha256() == facts.sha256
 
     def blocks(self, after_id: int, upto_id: int, most_rows: int, block: RowBlock) -> Iterator[RowBlock]:
         """The rows with after_id < id <= upto_id in id order, at most `most_rows`, block by block in `block`.
 
         Raises: InvalidInput (source_corrupt) where the file contradicts itself.
         """
-        leaf = self._file.leaf_of(after_id + 1) if after_id < np.iinfo(np.int64).max else len(self._file.leaves)
+        if after_id >= upto_id:
+            return
+        leaf = self._file.leaf_of(after_id + 1)
         left = most_rows
         while left > 0 and leaf < len(self._file.leaves):
             run = self._file.read_leaves(leaf, BLOCK_PAGES)
             leaf += BLOCK_PAGES
             cursor = np.zeros(2, dtype=np.int64)
-            while left > 0 and cursor[0] < len(run.page_at):
-                self._decode(run, cursor, after_id, upto_id, min(left, BLOCK_ROWS), block)
+            while left > 0 and after_id < upto_id and cursor[0] < len(run.page_at):
+                self._decode(run, cursor, after_id + 1, upto_id, min(left, BLOCK_ROWS), block)
                 left -= block.rows
                 if block.rows:
                     after_id = int(block.ids[block.rows - 1])
@@ -193,19 +207,19 @@ class Source:
                 return
 
     def _decode(
-        self, run: PageRun, cursor: np.ndarray[tuple[int], np.dtype[np.int64]], after_id: int, upto_id: int, most: int,
+        self, run: PageRun, cursor: np.ndarray[tuple[int], np.dtype[np.int64]], first_id: int, upto_id: int, most: int,
         block: RowBlock,
     ) -> None:  # fmt: skip
         block.buffer = run.buffer
         block.rows, state = decode_leaves(
-            run.buffer, run.page_at, self._file.page_size, self._file.usable, cursor, after_id, upto_id, most,
+            run.buffer, run.page_at, self._file.page_size, self._file.usable, cursor, first_id, upto_id, most,
             self._slot_of_column, block.ids, block.start, block.size, block.kind, block.placed,
         )  # fmt: skip
         if state != OK:
             raise corrupt(self.path, f"page {run.pages[cursor[0]]}, cell {cursor[1]}")
         if not self._is_utf8:
             block.placed[: block.rows] = ELSEWHERE
-        if block.rows and (block.ids[0] <= after_id or np.any(np.diff(block.ids[: block.rows]) <= 0)):
+        if block.rows and (block.ids[0] < first_id or np.any(np.diff(block.ids[: block.rows]) <= 0)):
             raise corrupt(self.path, f"row ids out of order near {block.ids[0]}")
 
     def cells(self, block: RowBlock, row: int) -> tuple[Cell, ...]:

@@ -7,6 +7,7 @@ everything once more through SQLite's own library and compares.
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,10 +18,11 @@ import numpy.typing as npt
 from app.core.errors import InvalidInput, Unavailable
 from app.ingest.kernels.memory import PADDING
 from app.ingest.kernels.pages import LEAF_TABLE, interior_children
-from app.ingest.source_connection import read_header
+from app.ingest.source_connection import SourceHeader
 
 INTERIOR_TABLE = 0x05
 LARGEST_KEY = np.iinfo(np.int64).max
+HASH_CHUNK = 1 << 22
 WIDEST_GAP = 4
 """Pages between two leaves that are read along with them rather than skipped by another call."""
 
@@ -44,20 +46,48 @@ class PageRun:
 
 
 class SqliteFile:
-    """One table of a SQLite file, opened read-only, as leaf pages in key order."""
+    """One table of a SQLite file, opened read-only, as leaf pages in key order.
 
-    def __init__(self, path: Path, root_page: int) -> None:
+    Keep it open as long as SQLite's lock on the file matters: closing any descriptor of a file gives up every POSIX lock
+    that the process has on it.
+    """
+
+    def __init__(self, path: Path, root_page: int, header: SourceHeader) -> None:
         self.path = path
-        header = read_header(path)
         self.page_size = header.page_size
         self.usable = header.page_size - header.reserved_bytes
         self._fd = os.open(path, os.O_RDONLY)
         self._page_count = os.fstat(self._fd).st_size // self.page_size
-        self.leaves, self.largest_keys = self._find_leaves(root_page)
+        try:
+            self.leaves, self.largest_keys = self._find_leaves(root_page)
+        except BaseException:
+            self.close()
+            raise
 
     def close(self) -> None:
         """Give the file back."""
         os.close(self._fd)
+
+    def is_still_at_its_path(self) -> bool:
+        """False when another file was put in its place meanwhile."""
+        try:
+            there = self.path.stat()
+        except OSError:
+            return False
+        mine = os.fstat(self._fd)
+        return (there.st_dev, there.st_ino) == (mine.st_dev, mine.st_ino)
+
+    def sha256(self) -> str:
+        """SHA-256 of all bytes of the file as it is now, in hexadecimal. Raises: Unavailable when it cannot be read."""
+        digest = hashlib.sha256()
+        chunk, offset = bytearray(HASH_CHUNK), 0
+        try:
+            while got := os.preadv(self._fd, [chunk], offset):
+                digest.update(memoryview(chunk)[:got])
+                offset += got
+        except OSError as error:
+            raise Unavailable(f"{self.path} cannot be read: {error.strerror}.", code="source_unreadable") from error
+        return digest.hexdigest()
 
     def _page(self, number: int) -> npt.NDArray[np.uint8]:
         if not 1 <= number <= self._page_count:
@@ -84,17 +114,18 @@ class SqliteFile:
         while True:
             kind = int(self._page(int(level[0]))[100 if level[0] == 1 else 0])
             if kind == LEAF_TABLE:
+                if np.any(np.diff(keys) < 0):
+                    raise corrupt(self.path, "the keys of its pages are out of order")
                 return level, keys
             if kind != INTERIOR_TABLE:
                 raise corrupt(self.path, f"page {level[0]} is of kind {kind}")
             seen += len(level)
-            if seen > self._page_count:
-                raise corrupt(self.path, "its pages point at each other in a circle")
-            level, keys = self._descend(level, keys)
+            level, keys = self._descend(level, keys, self._page_count - seen)
 
     def _descend(
-        self, level: npt.NDArray[np.int64], keys: npt.NDArray[np.int64]
+        self, level: npt.NDArray[np.int64], keys: npt.NDArray[np.int64], most: int
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """The level below, of at most `most` pages: more than the file has means that some are met twice."""
         room = self.usable // 6 + 1
         children, child_keys = np.empty(room, dtype=np.int64), np.empty(room, dtype=np.int64)
         below: list[npt.NDArray[np.int64]] = []
@@ -106,6 +137,9 @@ class SqliteFile:
             count = interior_children(page, head, self.usable, children, child_keys)
             if count < 1:
                 raise corrupt(self.path, f"page {number}")
+            most -= count
+            if most < 0:
+                raise corrupt(self.path, "its pages point at each other in a circle")
             child_keys[count - 1] = bound
             below.append(children[:count].copy())
             below_keys.append(child_keys[:count].copy())

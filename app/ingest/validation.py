@@ -164,7 +164,9 @@ class _Validation:
             try:
                 outcomes = [outcome for reader in readers for outcome in reader.result()]
                 scan_seconds = time.monotonic() - started
+                self._tell("contacts", 0, 1)
                 sums, target_seconds = target.result()
+                self._tell("contacts", 1, 1)
             except BaseException:
                 self._stop.set()
                 self._prefer_change(hashed, run)
@@ -185,11 +187,9 @@ class _Validation:
 
     def _target_sums(self, run_id: int, bounds: list[int]) -> tuple[TargetSums, float]:
         started = time.monotonic()
-        self._tell("contacts", 0, 1)
         with closing(connect(self._url, autocommit=True, application_name="smsctl validate")) as session:
             validation_target.prepare_session(session)
             sums = validation_target.range_sums(session, run_id, bounds)
-        self._tell("contacts", 1, 1)
         return sums, time.monotonic() - started
 
     def _read(self, context: ScanContext, todo: queue.SimpleQueue[IdRange], rows: int) -> list[RangeOutcome]:
@@ -212,13 +212,13 @@ class _Validation:
         with ThreadPoolExecutor(1, thread_name_prefix="validate") as threads:
             asked = threads.submit(self._ask, run_id)
             started = time.monotonic()
-            self._tell("rejects", 0, 1)
+            self._tell("checks", 0, 1)
             rejects = check_rejects(session, scanner.reader, scanner.rules, run_id, self._seed)
             statistics = check_statistics(session, scanner.reader, run_id)
             missing_ladas = check_missing_ladas(session, scanner.reader, run_id)
-            self._tell("rejects", 1, 1)
             seconds = time.monotonic() - started
             wrong, repeated, queries, queries_seconds = asked.result()
+        self._tell("checks", 1, 1)
         return Beside(
             rejects, statistics, missing_ladas, tuple(wrong), repeated is None, repeated or 0, queries, seconds,
             queries_seconds,
@@ -229,14 +229,46 @@ class _Validation:
         started = time.monotonic()
         with closing(connect(self._url, autocommit=True, application_name="smsctl validate")) as session:
             validation_target.prepare_session(session)
-            self._tell("queries", 0, 1)
             queries = validation_target.plan_queries(session)
             wrong = validation_target.wrong_duplicates(session, run_id)
             is_unique = validation_target.has_unique_phone(session)
             repeated = None if is_unique else validation_target.repeated_phones(session)
-            self._tell("queries", 1, 1)
         return wrong, repeated, queries, time.monotonic() - started
 
     def _tell(self, stage: str, done: int, total: int) -> None:
         with self._lock:
             self._progress(stage, done, total)
+
+
+def to_text(result: ValidationResult) -> str:
+    """The outcome for a terminal: a line per check, then the ranges and rows that are off."""
+    lines = [f"Run {result.run_id}: {'everything holds' if result.holds else 'IT DOES NOT HOLD'}"]
+    width = max(len(check.name) for check in result.checks)
+    for check in result.checks:
+        figures = check.found if check.holds else f"expected {check.expected}, found {check.found}"
+        lines.append(f"  {'✔' if check.holds else '✘'} {check.name:<{width}}  {figures}: {check.detail}")
+    for bad in result.bad_ranges:
+        lines.append(
+            f"Source ids {bad.first_id} to {bad.last_id}: {bad.source_rows:,} rows in the source, {bad.target_rows:,} "
+            f"contacts, not equal in {', '.join(bad.subjects)}"
+            + (f"; {bad.rows_off:,} rows are off:" if bad.rows_off is not None else "")
+        )
+        lines += [f"    {row.source_id} {row.kind} {', '.join(row.fields)}".rstrip() for row in bad.rows]
+    queries = result.plan_queries
+    lines.append(
+        f"The plan's queries: {queries.total_contacts:,} contacts, {queries.valid_phones:,} valid; by state "
+        + _pairs(queries.by_state)
+        + "; by LADA "
+        + _pairs(queries.top_ladas)
+        + "."
+    )
+    lines.append(
+        f"{result.ranges_checked:,} ranges, {result.rows_compared:,} rows field by field (seed {result.seed}), "
+        f"{result.seconds:,.1f} s."
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _pairs(pairs: Sequence[tuple[str | None, int]]) -> str:
+    shown = ", ".join(f"{value or '(none)'} {count:,}" for value, count in pairs[:5])
+    return shown + (f" and {len(pairs) - 5} more" if len(pairs) > 5 else "")

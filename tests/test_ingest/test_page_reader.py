@@ -78,7 +78,7 @@ def random_cell(dice: random.Random, longest: int) -> object:
     size = dice.choice([0, 1, 5, longest, dice.randrange(longest + 1), dice.randrange(4 * longest + 1)])
     return dice.choice([
         None, 0, 1, -1, 2, dice.randrange(-(2**8), 2**8), dice.randrange(-(2**16), 2**16), dice.randrange(-(2**24), 2**24),
-        dice.randrange(-(2**48), 2**48), dice.randrange(LOWEST, HIGHEST), 2**31, dice.random() * 10 ** dice.randrange(-300, 300),
+        dice.randrange(-(2**48), 2**48), dice.randrange(LOWEST, HIGHEST), dice.random() * 10 ** dice.randrange(-300, 300),
         math.inf, -0.0, 3.0, "x" * size, "Ñ" * (size // 2), "5512345678", dice.randbytes(size), b"",
         RawText(dice.randbytes(size)), RawText("ñ".encode() + b"\xff"), "a\0b",
     ])  # fmt: skip
@@ -211,13 +211,17 @@ def test_a_key_that_is_not_the_row_id_is_refused(tmp_path: Path) -> None:
 
 def test_while_it_is_open_nobody_changes_the_file(tmp_path: Path) -> None:
     path = make_source(tmp_path / "n.db", [{"numero": number} for number in numbers(50)])
-    with closing(Source(path)) as source, closing(sqlite3.connect(path, timeout=0)) as writer:
+    writer = (
+        "import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=0); c.execute('DELETE FROM numeros'); c.commit()"
+    )
+    command = [sys.executable, "-c", writer, str(path)]  # a process of its own: locks do not hold within one
+    with closing(Source(path)) as source:
         before = source.facts()
-        writer.execute("UPDATE numeros SET nombre = 'X'")
-        with pytest.raises(sqlite3.OperationalError, match="locked"):
-            writer.commit()
-        writer.rollback()
+        list(read_by_pages(source))
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert "database is locked" in done.stderr
         assert source.facts() == before
+    assert subprocess.run(command, check=False).returncode == 0
 
 
 def test_a_file_that_is_being_written_is_unavailable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -245,7 +249,7 @@ def multi_level(path: Path) -> tuple[bytearray, int]:
     return bytearray(path.read_bytes()), root
 
 
-def refused(path: Path, data: bytes) -> str:
+def refused(path: Path, data: bytes | bytearray) -> str:
     """The refusal of a damaged file: by Source, or while its rows are read."""
     path.write_bytes(data)
     with pytest.raises(AppError) as found, closing(Source(path)) as source:
@@ -280,7 +284,7 @@ def test_a_circle_is_noticed_by_the_page_reader_itself(tmp_path: Path) -> None:
     data[at + 8 : at + 12] = root.to_bytes(4, "big")
     path.write_bytes(data)
     with pytest.raises(InvalidInput, match="circle"):
-        SqliteFile(path, root)
+        SqliteFile(path, root, source_connection.read_header(path))
 
 
 def test_keys_of_pages_out_of_order_are_noticed(tmp_path: Path) -> None:
@@ -299,9 +303,7 @@ def test_keys_of_pages_out_of_order_are_noticed(tmp_path: Path) -> None:
 def test_a_file_cut_short_is_refused(tmp_path: Path, share: float) -> None:
     path = tmp_path / "n.db"
     data, _ = multi_level(path)
-    assert "corrupt" in refused(path, data[: int(len(data) * share)]) or "not a SQLite" in refused(
-        path, data[: int(len(data) * share)]
-    )
+    assert "corrupt" in refused(path, data[: int(len(data) * share)])
     whole_pages = data[: int(len(data) * share) // 512 * 512]
     whole_pages[28:32] = (len(whole_pages) // 512).to_bytes(4, "big")  # as if it had been written so
     refused(path, whole_pages)
@@ -318,10 +320,19 @@ def damage(dice: random.Random, data: bytearray, page_size: int) -> None:
         data[at] = dice.choice([data[at] ^ (1 << dice.randrange(8)), dice.randrange(256), 0xFF, 0x80, 0])
 
 
-def fuzz(directory: str, cases: int, first: int) -> None:
+def normalised(source: Source, tables: Classification) -> int:
+    """Take all rows through the kernels of the load; returns how many there were."""
+    batch = Batch(LOWEST, HIGHEST)
+    normaliser = Normaliser(source, tables, SeenNumbers(), run_id=1, id_offset=0)
+    for block in source.blocks(-(2**62), 2**62, 10**6, RowBlock()):
+        assert sum(len(piece) for piece in normaliser.process(block, batch)) < 10**9
+    return batch.rows_read
+
+
+def fuzz(directory: str, cases: int, first: int, *, normalise: bool) -> None:
     """Read damaged files one after the other: rows or an AppError each. Runs in a process of its own."""
     path = Path(directory) / "damaged.db"
-    tables = Classification(packaged_plan(), place_tables())
+    tables = Classification(packaged_plan(), place_tables()) if normalise else None
     originals = [Path(directory) / f"{number}.db" for number in range(4)]
     for case in range(first, first + cases):
         dice = random.Random(case)
@@ -333,17 +344,10 @@ def fuzz(directory: str, cases: int, first: int) -> None:
         try:
             with closing(Source(path)) as source:
                 source.facts()
-                batch = Batch(LOWEST, HIGHEST)
-                normaliser = Normaliser(source, tables, SeenNumbers(), run_id=1, id_offset=0)
-                for block in source.blocks(-(2**62), 2**62, 10**6, RowBlock()):
-                    for row in range(block.rows):
-                        source.cells(block, row)
-                    size = sum(len(piece) for piece in normaliser.process(block, batch))
-                    assert size < 10**9
-            print(f"read {batch.rows_read}", flush=True)
+                rows = len(list(read_by_pages(source))) if tables is None else normalised(source, tables)
+            print(f"read {rows}", flush=True)
         except AppError as error:
-            assert "\n" not in str(error), error
-            print(error.code, flush=True)
+            print(error.code, str(error).count("\n"), flush=True)
 
 
 @pytest.mark.parametrize("checked", [True, False], ids=["bounds checked", "as compiled"])
@@ -356,7 +360,8 @@ def test_damaged_files_are_read_or_refused_and_never_crash(tmp_path: Path, check
     environment = dict(os.environ)
     if checked:
         environment |= {"NUMBA_BOUNDSCHECK": "1", "NUMBA_CACHE_DIR": str(tmp_path / "numba")}
-    code = f"from tests.test_ingest.test_page_reader import fuzz; fuzz({str(tmp_path)!r}, {FUZZ_CASES}, {FUZZ_CASES * checked})"
+    arguments = f"{str(tmp_path)!r}, {FUZZ_CASES}, {FUZZ_CASES * checked}, normalise={not checked}"
+    code = f"from tests.test_ingest.test_page_reader import fuzz; fuzz({arguments})"
     done = subprocess.run(
         [sys.executable, "-W", "error", "-c", code],
         cwd=PROJECT,
@@ -367,10 +372,10 @@ def test_damaged_files_are_read_or_refused_and_never_crash(tmp_path: Path, check
         check=False,
     )
     lines = done.stdout.splitlines()
-    assert done.returncode == 0, (lines[-1:], done.stderr[-2000:])
+    assert done.returncode == 0, (lines[-1:], done.stderr)
     assert len(lines) == FUZZ_CASES
     assert sum(" read " in line for line in lines) > FUZZ_CASES / 10
-    assert sum("corrupt" in line for line in lines) > FUZZ_CASES / 10
+    assert sum("corrupt 0" in line for line in lines) > FUZZ_CASES / 10
     shutil.rmtree(tmp_path / "numba", ignore_errors=True)
 
 

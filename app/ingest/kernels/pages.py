@@ -44,13 +44,13 @@ def read_varint(buf, at, end):  # type: ignore[no-untyped-def]
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
 def decode_leaves(  # type: ignore[no-untyped-def]
-    buf, page_at, page_size, usable, cursor, after_id, upto_id, max_rows, slot_of_column, ids, start, size, kind, placed
+    buf, page_at, page_size, usable, cursor, first_id, upto_id, max_rows, slot_of_column, ids, start, size, kind, placed
 ):
     """Fill the row arrays from the pages at `page_at` in `buf`, from `cursor` on; returns (rows, state).
 
     Shapes: page_at int64[pages] (offset of each page in buf); cursor int64[2] = (page, cell), moved forward;
     slot_of_column int64[table columns] (canonical column, or -1); ids int64[rows]; start, size int64[rows, 16]
-    (position in buf, bytes); kind uint8[rows, 16]; placed uint8[rows]. Rows outside after_id < id <= upto_id are passed
+    (position in buf, bytes); kind uint8[rows, 16]; placed uint8[rows]. Rows outside first_id <= id <= upto_id are passed
     over. state is OK or CORRUPT (then cursor names the page and cell).
     """
     rows = 0
@@ -78,7 +78,7 @@ def decode_leaves(  # type: ignore[no-untyped-def]
             row_id, at = read_varint(buf, at, end)
             if at < 0:
                 return rows, CORRUPT
-            if row_id <= after_id:
+            if row_id < first_id:
                 cursor[1] += 1
                 continue
             if row_id > upto_id:
