@@ -351,6 +351,7 @@ class MigrationManager:
             result = self._result(session, ledger.find_run(session, run.id), status)
             ledger.update_run(
                 session, run.id, result=asdict(result), fingerprint=result.fingerprint, peak_rss_mb=result.peak_rss_mb,
+                load_seconds=(run.load_seconds or 0.0) + self._load_seconds,
                 finished_at=utc_now() if status == RunStatus.COMPLETED else None,
             )  # fmt: skip
         self.last_result = result

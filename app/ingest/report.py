@@ -20,6 +20,7 @@ from app.ingest import ledger, report_markdown, validation_target
 from app.ingest.copy_stream import statement
 from app.ingest.ledger import Run, Totals
 from app.ingest.report_kpis import Kpi, KpiFacts, kpis
+from app.ingest.report_markdown import percent
 from app.ingest.source import COLUMNS
 from app.utils.geo_utils import STATE_NAMES
 
@@ -217,11 +218,6 @@ def _report(
 def _one(session: Connection, query: str, *values: object) -> tuple[Any, ...]:
     row: tuple[Any, ...] | None = session.execute(query.encode(), values).fetchone()
     return row or ()
-
-
-def percent(part: int, whole: int) -> float:
-    """`part` of `whole` in percent, three places; 0 of nothing."""
-    return round(100 * part / whole, 3) if whole else 0.0
 
 
 def _quality(totals: Totals, cube: Sequence[Sequence[Any]]) -> Quality:

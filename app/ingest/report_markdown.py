@@ -16,6 +16,13 @@ MARKS = {"holds": "✔ holds", "does not hold": "✘ does not hold", "not shown"
 SHOWN_REPAIRS = 20
 
 
+def percent(part: int, whole: int) -> float:
+    """`part` of `whole` in percent, three places; 0 or 100 only where it is none or all."""
+    if not whole or part in (0, whole):
+        return 100.0 if part and part == whole else 0.0
+    return min(max(round(100 * part / whole, 3), 0.001), 99.999)
+
+
 def document(made: MigrationReport) -> str:
     """The whole document, ending in a line feed."""
     parts = (
@@ -70,7 +77,7 @@ def _moment(value: datetime | None) -> str:
 
 
 def _share(value: float) -> str:
-    """Percent: never 100 or 0 unless it is exactly that."""
+    """A percentage of `percent`: 0 and 100 are exact."""
     return f"{value:.3f} %" if 0 < value < 100 else f"{value:.0f} %"
 
 
@@ -133,7 +140,7 @@ def _quality(made: MigrationReport) -> Iterator[str]:
 
 
 def _part(part: int, whole: int) -> str:
-    return _share(100 * part / whole if whole else 0.0)
+    return _share(percent(part, whole))
 
 
 def _rejects(made: MigrationReport) -> Iterator[str]:
