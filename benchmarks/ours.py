@@ -84,7 +84,8 @@ class UncheckedStream(CopyStream):
 def open_run(session: Connection, source: BenchSource, batch_size: int) -> Run:
     """A run in the ledger, committed."""
     plan_id = numbering_service.plan_id_in_force(session)
-    return ledger.open_run(session, source.facts, str(source.path), plan_id, batch_size)
+    with session.transaction():
+        return ledger.open_run(session, source.facts, str(source.path), plan_id, batch_size)
 
 
 def load(server: BenchServer, source: BenchSource, url: str, batch_size: int, *, is_checked: bool = True) -> Loaded:

@@ -49,7 +49,8 @@ def _demo(rows: int, source: Path | None) -> None:
     if source is None and not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         source_command.generate(path, rows=rows, seed=DEMO_SEED, dirty=DEMO_DIRTY)
-    console.print(f"  {path}: {path.stat().st_size / 1e6:,.0f} MB", markup=False)
+    else:
+        console.print(f"  {path}: {path.stat().st_size / 1e6:,.0f} MB", markup=False)
     _say(3, "Migration")
     result = migrate.run_migration(path)
     if result.status != "completed":
@@ -81,10 +82,11 @@ def _next_steps(output: Path) -> None:
     console.print(
         f"\n[bold green]Every step held.[/] The report is in {output}\n\n"
         "Next:\n"
-        '  psql "$(.venv/bin/smsctl db url)"                look at the contacts\n'
-        "  .venv/bin/smsctl numbering lookup 5512345678      ask the numbering plan\n"
-        "  .venv/bin/smsctl source inspect /their/numeros.db analyse your own file\n"
-        "  make demo SOURCE=/their/numeros.db                migrate it\n"
-        "  .venv/bin/smsctl down                             stop the servers (--purge removes the data)\n",
+        "  .venv/bin/smsctl numbering lookup 5512345678       ask the numbering plan\n"
+        "  .venv/bin/smsctl source inspect /their/numeros.db  analyse your own file\n"
+        "  make demo SOURCE=/their/numeros.db                 migrate it\n"
+        "  .venv/bin/smsctl db url                            the address for psql and other programs\n"
+        "  .venv/bin/smsctl down                              stop the servers (--purge removes the data)\n",
+        soft_wrap=True,
         markup=True,
     )

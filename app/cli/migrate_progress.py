@@ -58,7 +58,7 @@ class ProgressView:
         self._show(stage, done, total, name)
 
     def _show(self, stage: str, done: int, total: int, detail: str) -> None:
-        words = WORDS.get(stage, stage.replace("_", " ").capitalize())
+        words = WORDS.get(stage) or (stage if "_" in stage else stage.capitalize())
         if self._live is not None:
             if stage not in self._tasks:
                 self._finish_others(stage)

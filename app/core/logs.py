@@ -11,7 +11,9 @@ from typing import Any
 import structlog
 
 PHONE = re.compile(r"(?<![\w.:-])(\+?\d{6,11})(\d{2})(?![\w.:-])")
-PHONE_KEYS = frozenset({"phone", "phone_e164", "phone_national", "phone_original", "numero", "full_name", "address"})
+PHONE_KEYS = frozenset(
+    {"phone", "phone_e164", "phone_national", "phone_original", "numero", "full_name", "address", "nombre", "campo3"}
+)
 
 
 def mask_phone(text: str) -> str:

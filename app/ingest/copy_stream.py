@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import select
+import socket
+from contextlib import suppress
 from dataclasses import dataclass, field
 from importlib import resources
 
@@ -204,6 +207,14 @@ class CopyStream:
             f"{batch.fingerprint}, the table holds {count} with {total}; the batch was rolled back.",
             code="batch_fingerprint",
         )
+
+    def interrupt(self) -> None:
+        """Cut the wire under whatever another thread does with the connection: that thread finds it lost, and ends.
+
+        Closing it here would free what libpq still uses there.
+        """
+        with suppress(OSError, psycopg.Error), socket.socket(fileno=os.dup(self.connection.pgconn.socket)) as wire:
+            wire.shutdown(socket.SHUT_RDWR)
 
     def abort(self) -> None:
         """Drop the connection: the server rolls the open batch back."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -52,11 +53,26 @@ class DetailLog:
             return
         text = "".join(json.dumps(line, ensure_ascii=False, default=str) + "\n" for line in lines)
         with self._lock:
+            self._append(text)
+
+    def _append(self, text: str) -> None:
+        if self._file is None:
+            return
+        try:
             self._file.write(text)
             self._file.flush()
+        except OSError as error:  # a full disk: the ledger in the database has it all, the load goes on
+            get_logger("migrate").warning("the detailed log ends here", reason=error.strerror)
+            self._drop()
 
     def close(self) -> None:
         """Give the file back."""
+        with self._lock:
+            self._drop()
+
+    def _drop(self) -> None:
         if self._file is not None:
-            self._file.close()
+            # Closing writes what is still in the buffer, which a full disk refuses again.
+            with suppress(OSError):
+                self._file.close()
             self._file = None

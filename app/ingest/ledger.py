@@ -14,7 +14,7 @@ from psycopg import Connection, sql
 from psycopg.rows import class_row, dict_row
 from psycopg.types.json import Jsonb
 
-from app.core.errors import Conflict, NotFound
+from app.core.errors import Conflict, InvalidInput, NotFound
 from app.ingest.source import SourceFacts
 from app.models.migration import MIGRATION_LOCK, UNFINISHED, RunStatus
 
@@ -46,6 +46,9 @@ class Run:
 
 
 RUN_COLUMNS = sql.SQL(", ").join(sql.Identifier(field.name) for field in fields(Run))
+MOST_ID = 2**62
+"""Largest contact id that a migration makes: there is as much room again behind it."""
+
 LOCK_PATIENCE_S = 2.0
 """The server takes a moment to notice that a killed migration is gone."""
 
@@ -139,11 +142,33 @@ def find_run_of(session: Connection, facts: SourceFacts, path: str) -> Run | Non
     )
 
 
-def open_run(session: Connection, facts: SourceFacts, path: str, plan_id: int, batch_size: int) -> Run:
-    """A new run in status 'running'. Its contact ids begin behind those that exist."""
+def reserve_ids(session: Connection, facts: SourceFacts) -> int:
+    """What is added to a source id to make a contact id: contact ids begin behind those that exist.
+
+    The whole range is taken from the sequence at once: a contact that is made while the run rests (at a --limit, or
+    failed) is numbered behind it. Waits for writers of contacts, inside the caller's transaction.
+    Raises: InvalidInput when the ids would not fit.
+    """
+    session.execute("LOCK TABLE contacts IN SHARE ROW EXCLUSIVE MODE")
     row = session.execute("SELECT coalesce(max(id), 0) FROM contacts").fetchone()
     highest = int(row[0]) if row else 0
     offset = 0 if highest == 0 and facts.first_id > 0 else highest + 1 - min(facts.first_id, 1)
+    if max(offset, offset + facts.last_id) > MOST_ID:
+        raise InvalidInput(
+            f"The ids of numeros go from {facts.first_id} to {facts.last_id}: contacts cannot be numbered so.",
+            code="source_ids",
+        )
+    if facts.rows:
+        session.execute(
+            "SELECT setval(pg_get_serial_sequence('contacts', 'id'), greatest(%s, %s, 1))",
+            (offset + facts.last_id, highest),
+        )
+    return offset
+
+
+def open_run(session: Connection, facts: SourceFacts, path: str, plan_id: int, batch_size: int) -> Run:
+    """A new run in status 'running', with contact ids of its own; see `reserve_ids`."""
+    offset = reserve_ids(session, facts)
     with session.cursor(row_factory=class_row(Run)) as cursor:
         cursor.execute(
             sql.SQL(

@@ -6,6 +6,7 @@ import queue
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 
 from app.core.logs import get_logger
@@ -78,14 +79,15 @@ class StreamWorker:
     def close(self, *, abort: bool) -> None:
         """End the thread. With `abort` the open batch is rolled back at once."""
         if abort:
-            self._stream.abort()
+            self._stream.interrupt()
             self._error = self._error or LoadStopped()
         while self._thread.is_alive():
             try:
                 self._pieces.put(None, timeout=0.05)
             except queue.Full:
                 if self._error is not None:
-                    self._pieces.get_nowait()
+                    with suppress(queue.Empty):
+                        self._pieces.get_nowait()
             self._thread.join(0.05)
         self._stream.abort()
 
@@ -122,7 +124,7 @@ class Loader:
         self._stop = stop
         self._progress = progress
         self._detail = detail
-        self._rows_read = 0
+        self.rows_read = 0
         self._log = get_logger("migrate")
 
     def load(self, ranges: list[tuple[int, int]], most_rows: int) -> None:
@@ -155,8 +157,8 @@ class Loader:
         for block in self._source.blocks(after, last, most_rows, RowBlock()):
             for piece in self._normaliser.process(block, batch):
                 worker.put(piece)
-            self._rows_read += block.rows
-            self._progress(LoadProgress(self._rows_read))
+            self.rows_read += block.rows
+            self._progress(LoadProgress(self.rows_read))
             if batch.rows_read == most_rows:
                 batch.last_id = int(block.ids[block.rows - 1])
             if self._stop.is_set():
@@ -171,4 +173,4 @@ class Loader:
             seconds=round(batch.seconds, 3),
         )  # fmt: skip
         self._detail.write_batch(self._run_id, batch)
-        self._progress(LoadProgress(self._rows_read, batch))
+        self._progress(LoadProgress(self.rows_read, batch))

@@ -69,6 +69,7 @@ class MigrationManager:
         self._facts: SourceFacts | None = None
         self._session: Connection | None = None
         self._committed = NOTHING
+        self._base_rows = 0
         self._came_through = False
         self._counting = threading.Lock()
         self._rows_now = 0
@@ -186,8 +187,8 @@ class MigrationManager:
 
     def _prepare(self, run: Run, rows_to_come: int) -> None:
         with closing(connect(self._url_of(), autocommit=True)) as session:
-            if not target.detached(session):
-                target.prepare(session, run.id, rows_to_come)
+            # Also when some is off already: a rest at a --limit with --fulltext-later leaves the rest on, and no guard.
+            target.prepare(session, run.id, rows_to_come)
             ledger.update_run(session, run.id, stage="load")
 
     def _rows_wanted(self, run: Run) -> int:
@@ -221,6 +222,7 @@ class MigrationManager:
             if left <= 0 or run.first_source_id is None or run.last_source_id is None:
                 return done.loaded
             self._committed = done
+            self._base_rows = done.rows_read - loader.rows_read
             between = self.options.backup_every if self.options.backup else 0
             loader.load(ledger.gaps(run.first_source_id, run.last_source_id, committed), min(left, between or left))
             if self.options.backup and between:
@@ -241,7 +243,7 @@ class MigrationManager:
         done = self._committed
         self._progress(
             StageProgress(
-                "load", done.rows_read + progress.rows_read, self._rows_wanted(run), loaded=done.loaded,
+                "load", self._base_rows + progress.rows_read, self._rows_wanted(run), loaded=done.loaded,
                 duplicates=done.duplicates, rejected=done.rejected,
             )
         )  # fmt: skip
@@ -253,8 +255,10 @@ class MigrationManager:
             try:
                 return action()
             except (psycopg.Error, Unavailable) as error:
-                if not is_passing(error) or self._stop.is_set():
+                if not is_passing(error):
                     raise
+                if self._stop.is_set():
+                    raise LoadStopped from error
                 if self._came_through:
                     self._came_through, deadline = False, time.monotonic() + self._settings.retry_seconds
                 if time.monotonic() > deadline:
@@ -262,7 +266,7 @@ class MigrationManager:
                 reason = str(error).strip().splitlines()[0]
                 log.warning("trying again", reason=reason)
                 self._detail.write("retry", reason=reason)
-                time.sleep(RETRY_PAUSE_S)
+                self._stop.wait(RETRY_PAUSE_S)
                 self._lock_again()
 
     def _lock_again(self) -> None:
@@ -325,7 +329,7 @@ class MigrationManager:
         """The end: the ledger balances and the source is as it was, or the run fails."""
         self._tell("reconcile")
         facts = self._known_facts()
-        if source.sha256() != facts.sha256:
+        if not source.is_unchanged(facts):
             raise Broken(
                 f"{source.path} was changed while it was read. Undo with `smsctl migrate rollback --run {run.id}` and "
                 "migrate the new file.",

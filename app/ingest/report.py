@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
@@ -358,6 +358,7 @@ def _write(file: Path, pieces: Iterator[bytes]) -> None:
                 out.write(piece)
         part.replace(file)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
         reason = error.strerror or str(error)
         raise Forbidden(f"{file} cannot be written: {reason}. Give another path.", code="report_file") from error

@@ -102,8 +102,8 @@ def _remove(session: Connection, run: Run, started: float) -> RollbackResult:
         before = _others(session, run)
         row = session.execute("SELECT count(*) FROM contacts WHERE migration_run_id = %s", (run.id,)).fetchone()
         mine = int(row[0]) if row else 0
-        if not target.detached(session):
-            target.detach(session, run.id, only_foreign_keys=before[0] > target.KEEP_INDEXES_ABOVE * mine)
+        # Whatever is still on, or on again: a killed run may have been halfway through putting it back.
+        target.detach(session, run.id, only_foreign_keys=before[0] > target.KEEP_INDEXES_ABOVE * mine)
         if before[0] == 0:
             session.execute("TRUNCATE contacts")
         else:

@@ -13,7 +13,7 @@ import numpy as np
 
 from app.core.errors import InvalidInput
 from app.ingest.kernels.pages import ELSEWHERE, INTEGER, NULL, OK, REAL, TEXT, decode_leaves
-from app.ingest.source_connection import open_source, read_header, translate_error
+from app.ingest.source_connection import SQLITE_ERRORS, open_source, read_header, translate_error
 from app.ingest.sqlite_file import PageRun, SqliteFile, corrupt
 
 COLUMNS = (
@@ -118,7 +118,7 @@ class Source:
             self.connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
             self._slot_of_column, root_page = self._check_schema()
             self._file = SqliteFile(path, root_page, header)
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             self.connection.close()
             raise translate_error(path, error) from error
         except BaseException:
@@ -176,7 +176,7 @@ class Source:
             first, last = self.connection.execute(
                 "SELECT (SELECT min(id) FROM numeros), (SELECT max(id) FROM numeros)"
             ).fetchone()
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise translate_error(self.path, error) from error
         return SourceFacts(self.sha256(), self.path.stat().st_size, rows, first or 0, last or 0)
 
@@ -241,7 +241,7 @@ class Source:
         """
         try:
             found = self.connection.execute(self._select + " WHERE id = ?", (source_id,)).fetchone()
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise translate_error(self.path, error) from error
         if found is None:
             raise corrupt(self.path, f"row {source_id} is in its page and not in its table")
@@ -257,7 +257,7 @@ class Source:
             raise InvalidInput(
                 f"Table {table} of {self.path} is not as expected: {error}.", code="source_schema"
             ) from error
-        except sqlite3.Error as error:
+        except SQLITE_ERRORS as error:
             raise translate_error(self.path, error) from error
         return [_typed(row) for row in rows]
 

@@ -17,6 +17,8 @@ HEADER_BYTES = 100
 LOCK_WAIT_S = 5.0
 ENCODINGS = {1: "UTF-8", 2: "UTF-16le", 3: "UTF-16be"}
 WAL_FORMAT = 2
+SQLITE_ERRORS = (sqlite3.Error, UnicodeDecodeError)
+"""What SQLite's library raises through Python: a message about a damaged schema may hold bytes that are not UTF-8."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,13 +86,13 @@ def open_source(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA query_only = 1")
         connection.execute("PRAGMA trusted_schema = 0")
         connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
-    except sqlite3.Error as error:
+    except SQLITE_ERRORS as error:
         connection.close()
         raise translate_error(path, error) from error
     return connection
 
 
-def translate_error(path: Path, error: sqlite3.Error) -> AppError:
+def translate_error(path: Path, error: sqlite3.Error | UnicodeDecodeError) -> AppError:
     """What a SQLite error on `path` means to the person who gave the path: one line and what to do."""
     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -109,7 +111,7 @@ def translate_error(path: Path, error: sqlite3.Error) -> AppError:
         return InvalidInput(
             f"{shown(path)} is not a SQLite database, or it is encrypted: {error}.", code="source_not_sqlite"
         )
-    return _corrupt(path, str(error))
+    return _corrupt(path, "its schema is damaged" if isinstance(error, UnicodeDecodeError) else str(error))
 
 
 def _uri(path: Path, *, immutable: bool) -> str:

@@ -182,10 +182,8 @@ def _cancel_when(session: Connection, stop: threading.Event, finished: threading
 
 
 def advance_ids(session: Connection) -> None:
-    """Let new contacts be numbered behind those that were loaded with numbers of their own."""
-    session.execute(
-        "SELECT setval(pg_get_serial_sequence('contacts', 'id'), greatest((SELECT max(id) FROM contacts), 1))"
-    )
+    """Let new contacts be numbered behind those that are there, and behind those that an open run is still to load."""
+    session.execute(statement("advance_ids"))
 
 
 def build_concurrently(session: Connection, progress: Callable[[str, int, int], None]) -> list[str]:

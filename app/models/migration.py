@@ -187,7 +187,7 @@ class MigrationRepair(Base):
     field: Mapped[str] = mapped_column(primary_key=True, comment="Column of numeros.")
     rule: Mapped[str] = mapped_column(
         primary_key=True,
-        comment="nul_removed, windows_1252, replaced, shortened, storage_class, unreadable_date, … (docs/settings.md).",
+        comment="nul_removed, windows_1252, replaced, shortened, storage_class, unreadable_date, … (docs/mapping.md).",
     )
     raw: Mapped[Json] = mapped_column(comment="The cell as it was, in the notation of migration_rejects.raw.")
 

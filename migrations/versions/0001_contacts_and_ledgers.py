@@ -228,7 +228,7 @@ def _ledger() -> None:
         sa.Column("run_id", sa.Integer(), nullable=False, comment="Run that read it."),
         sa.Column("source_id", sa.BigInteger(), nullable=False, comment="numeros.id of the row."),
         sa.Column("field", sa.Text(), nullable=False, comment="Column of numeros."),
-        sa.Column("rule", sa.Text(), nullable=False, comment="nul_removed, windows_1252, replaced, shortened, storage_class, unreadable_date, … (docs/settings.md)."),
+        sa.Column("rule", sa.Text(), nullable=False, comment="nul_removed, windows_1252, replaced, shortened, storage_class, unreadable_date, … (docs/mapping.md)."),
         sa.Column("raw", postgresql.JSONB(), nullable=False, comment="The cell as it was, in the notation of migration_rejects.raw."),
         sa.ForeignKeyConstraint(["run_id"], ["migration_runs.id"], name=op.f("fk_migration_repairs_run_id")),
         sa.PrimaryKeyConstraint("run_id", "source_id", "field", "rule", name=op.f("pk_migration_repairs")),

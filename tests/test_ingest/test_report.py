@@ -26,7 +26,8 @@ def migrate(path: Path, url: str, *, batch_size: int = 10, limit: int | None = N
 @pytest.fixture
 def migrated(tmp_path: Path, database_url: str) -> str:
     """60 rows from Mexico City, 20 from Guadalajara, 10 toll-free, 5 duplicates, 5 rejects."""
-    rows: list[dict[str, object]] = [{"numero": number} for number in numbers(60, first=5_512_345_600)]
+    rows: list[dict[str, object]] = [{"numero": number} for number in numbers(59, first=5_512_345_600)]
+    rows += [{"numero": "+52 5512345659"}]
     rows += [
         {"numero": number, "estado_cof": None, "ciudad_por_lada": None, "es_valido": 0}
         for number in numbers(20, first=3_312_345_600)

@@ -1,6 +1,7 @@
 -- While a load is open, contacts may be read by all and written by its run only: a stranger's row would be missing from
 -- the loader's set of seen numbers, and the unique key is off.
--- Parameters: none. Locks: SHARE ROW EXCLUSIVE on contacts for a moment; waits for writers that are under way.
+-- Parameters: none. Locks: SHARE ROW EXCLUSIVE on contacts for a moment; waits for writers that are under way. Rows: none.
+-- Time: milliseconds.
 CREATE OR REPLACE FUNCTION contacts_migration_guard() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF coalesce(current_setting('sms.migration_run', true), '') = '' THEN

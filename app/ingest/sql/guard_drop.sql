@@ -1,4 +1,4 @@
 -- The end of a load: contacts may be written by everybody again.
--- Parameters: none. Locks: ACCESS EXCLUSIVE on contacts for a moment.
+-- Parameters: none. Locks: ACCESS EXCLUSIVE on contacts for a moment. Rows: none. Time: milliseconds.
 DROP TRIGGER IF EXISTS contacts_migration_guard ON contacts;
 DROP FUNCTION IF EXISTS contacts_migration_guard()
