@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 from uuid import uuid4
@@ -88,13 +88,27 @@ def template_database(server_url: str) -> str:
     return name
 
 
+@contextmanager
+def fresh_database(server_url: str, template: str) -> Iterator[str]:
+    """A database of its own for the length of the block, copied from `template`."""
+    name = f"sms_test_{uuid4().hex[:16]}"
+    _create(server_url, name, template)
+    yield with_database(server_url, name)
+    _drop(server_url, name)
+
+
 @pytest.fixture
 def database_url(server_url: str, template_database: str) -> Iterator[str]:
     """A fresh database with the newest schema and the packaged numbering plan."""
-    name = f"sms_test_{uuid4().hex[:16]}"
-    _create(server_url, name, template_database)
-    yield with_database(server_url, name)
-    _drop(server_url, name)
+    with fresh_database(server_url, template_database) as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def module_database_url(server_url: str, template_database: str) -> Iterator[str]:
+    """The same for all tests of a module."""
+    with fresh_database(server_url, template_database) as url:
+        yield url
 
 
 @pytest.fixture

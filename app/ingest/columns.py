@@ -268,6 +268,8 @@ class Normaliser:
         changed = first & (columns.number_state[: block.rows] != PLAIN)
         for row in np.flatnonzero(changed).tolist():
             written = self._source.cell(block, row, SLOT["numero"])
+            if written == f"{columns.number[row]:010d}":
+                continue  # asked of the scalar rule for where it lies, not for what it is
             batch.repairs.append(cell_repair(int(block.ids[row]), "numero", "number_reformatted", written))
 
     def _reject(self, block: RowBlock, row: int, verdict: phone_utils.PhoneVerdict | None) -> Reject:

@@ -81,8 +81,8 @@ class MigrationManager:
         return await asyncio.to_thread(self.run)
 
     async def migrate_contacts(self) -> int:
-        """Load numeros into contacts, keys off; returns the rows loaded so far. `migrate` does the rest as well."""
-        return await asyncio.to_thread(self._one_part, self._load)
+        """Load numeros into contacts, keys and indexes off and on again; returns the rows loaded so far."""
+        return await asyncio.to_thread(self._one_part, self._move_contacts)
 
     async def migrate_statistics(self) -> int:
         """Carry estadisticas_migracion over; returns its rows."""
@@ -184,6 +184,12 @@ class MigrationManager:
         self._copy_statistics(source, run)
         self._copy_missing_ladas(source, run)
         self._build_indexes(run)
+
+    def _move_contacts(self, source: Source, run: Run) -> int:
+        self._retrying(lambda: self._prepare(run, self._rows_wanted(run)))
+        loaded = self._load(source, run)
+        self._build_indexes(run)
+        return loaded
 
     def _prepare(self, run: Run, rows_to_come: int) -> None:
         with closing(connect(self._url_of(), autocommit=True)) as session:

@@ -174,7 +174,10 @@ def report(db_url: str, run_id: int | None = None) -> MigrationReport:
 
     Raises: NotFound when there is no such run.
     """
-    with closing(connect(db_url, autocommit=True, application_name="smsctl report")) as session:
+    with (
+        validation_target.clear_errors(),
+        closing(connect(db_url, autocommit=True, application_name="smsctl report")) as session,
+    ):
         validation_target.prepare_session(session)
         run = ledger.find_run(session, run_id)
         totals = ledger.totals(session, run.id)
@@ -340,7 +343,10 @@ def export_rejects(db_url: str, run_id: int | None, file: Path) -> int:
         for name in COLUMNS
     ]  # fmt: skip
     query = statement("report_rejects").format(cells=sql.SQL(", ").join(cells))
-    with closing(connect(db_url, autocommit=True, application_name="smsctl report")) as session:
+    with (
+        validation_target.clear_errors(),
+        closing(connect(db_url, autocommit=True, application_name="smsctl report")) as session,
+    ):
         run = ledger.find_run(session, run_id)
         with session.cursor() as cursor:
             with cursor.copy(query, {"run_id": run.id}) as copy:

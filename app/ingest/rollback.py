@@ -18,8 +18,10 @@ from app.ingest.ledger import Run
 from app.models.migration import RunStatus
 from app.services import tuning_service
 
-REFERRING = ("consents", "messages", "suppressions")
-"""Tables whose rows name a contact by contact_id: a run whose contacts they name is not undone behind their back."""
+LOCKED = ("consents", "suppressions")
+REFERRING = (*LOCKED, "messages")
+"""Tables whose rows name a contact by contact_id: a run whose contacts they name is not undone behind their back. Those with
+a foreign key are locked while it is off, and asked once more then."""
 
 RUN_TABLES = ("source_statistics", "missing_ladas", "migration_rejects", "migration_repairs")
 
@@ -47,18 +49,21 @@ class RollbackResult:
 def rollback(db_url: str, run_id: int | None = None, progress: Callable[[str], None] | None = None) -> RollbackResult:
     """Remove the run `run_id` (the latest by default) in one transaction, and put keys and indexes back after it.
 
-    Raises: NotFound, Conflict (already rolled back, another migration runs, or consents or messages name its contacts),
+    Raises: NotFound, Conflict (already rolled back, another migration runs, consents or messages name its contacts, or
+    another run's rows were left out as duplicates of them),
     Broken when what is left is not what was there before; the removal is rolled back then.
     """
     tell = progress or (lambda _: None)
     started = time.monotonic()
     with closing(connect(db_url, autocommit=True, application_name="smsctl rollback")) as session:
         ledger.hold_lock(session)
+        ledger.end_orphans(session)
         tuning_service.restore_if_abandoned(db_url)
         run = ledger.find_run(session, run_id)
-        if run.status == RunStatus.ROLLED_BACK and not target.detached(session):
+        if run.status == RunStatus.ROLLED_BACK and not target.is_closed(session):
             raise Conflict(f"Run {run.id} is rolled back already.", code="run_rolled_back")
-        _refuse_if_named(session, run)
+        _refuse_if_named(session, run, REFERRING)
+        _refuse_if_needed(session, run)
         tell("removing")
         result = _remove(session, run, started)
         tell("building")
@@ -69,8 +74,8 @@ def rollback(db_url: str, run_id: int | None = None, progress: Callable[[str], N
     return result
 
 
-def _refuse_if_named(session: Connection, run: Run) -> None:
-    for table in REFERRING:
+def _refuse_if_named(session: Connection, run: Run, tables: tuple[str, ...]) -> None:
+    for table in tables:
         row = session.execute(
             sql.SQL(
                 "SELECT count(*) FROM {} r WHERE EXISTS (SELECT 1 FROM contacts c WHERE c.id = r.contact_id "
@@ -84,6 +89,23 @@ def _refuse_if_named(session: Connection, run: Run) -> None:
                 "Erase those contacts one by one instead.",
                 code="run_in_use",
             )
+
+
+def _refuse_if_needed(session: Connection, run: Run) -> None:
+    """Rows of another run that are duplicates of this run's contacts would be in neither."""
+    row = session.execute(
+        """SELECT r.run_id, count(*)
+             FROM migration_rejects r JOIN contacts c ON c.phone_e164 = r.phone_e164
+            WHERE r.reason = 'duplicate' AND r.run_id <> %(run)s AND c.migration_run_id = %(run)s
+            GROUP BY r.run_id ORDER BY r.run_id DESC LIMIT 1""",
+        {"run": run.id},
+    ).fetchone()
+    if row:
+        raise Conflict(
+            f"{row[1]} rows of run {row[0]} were left out as duplicates of contacts of run {run.id}: with those gone they "
+            f"would be nowhere. Undo run {row[0]} first (`smsctl migrate rollback --run {row[0]}`), then this one.",
+            code="run_needed",
+        )
 
 
 def _others(session: Connection, run: Run) -> tuple[int, str]:
@@ -104,6 +126,7 @@ def _remove(session: Connection, run: Run, started: float) -> RollbackResult:
         mine = int(row[0]) if row else 0
         # Whatever is still on, or on again: a killed run may have been halfway through putting it back.
         target.detach(session, run.id, only_foreign_keys=before[0] > target.KEEP_INDEXES_ABOVE * mine)
+        _refuse_if_named(session, run, LOCKED)
         if before[0] == 0:
             session.execute("TRUNCATE contacts")
         else:

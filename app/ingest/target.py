@@ -129,6 +129,12 @@ def detached(session: Connection) -> list[Detached]:
     return sorted((Detached(*row) for row in rows), key=lambda it: (it.stage, not it.is_heavy, it.id))
 
 
+def is_closed(session: Connection) -> bool:
+    """Whether contacts lack a key or an index, or are still closed to strangers."""
+    guard = "SELECT FROM pg_trigger WHERE tgrelid = 'contacts'::regclass AND tgname = 'contacts_migration_guard'"
+    return bool(detached(session)) or session.execute(guard).fetchone() is not None
+
+
 def restore(
     url: str, *, fulltext_later: bool, progress: Callable[[str, int, int], None], stop: threading.Event
 ) -> None:

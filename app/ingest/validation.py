@@ -74,7 +74,8 @@ def validate(
     Raises: NotFound without such a run or file; Conflict when the run is neither (run_not_finished), a migration is under
     way (migration_running), or the file is not the one that was migrated (source_changed).
     """
-    return _Validation(Path(sqlite_path).absolute(), db_url, progress, seed, use_adbc=use_adbc).run(run_id)
+    with validation_target.clear_errors():
+        return _Validation(Path(sqlite_path).absolute(), db_url, progress, seed, use_adbc=use_adbc).run(run_id)
 
 
 class _Validation:
@@ -87,6 +88,7 @@ class _Validation:
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._rows_done = 0
+        self._target: Connection | None = None
 
     def run(self, run_id: int | None) -> ValidationResult:
         started = time.monotonic()
@@ -95,8 +97,8 @@ class _Validation:
             totals = ledger.totals(session, run.id)
             ranges = id_ranges(ledger.committed_ranges(session, run.id), is_whole=run.status == RunStatus.COMPLETED)
             context = self._context(session, run, totals.rows_read)
+            outcomes, scan_seconds, target, target_seconds = self._scan_both(run, context, ranges, totals.rows_read)
             with closing(Scanner(context)) as scanner:
-                outcomes, scan_seconds, target, target_seconds = self._scan_both(run, context, ranges, totals.rows_read)
                 findings = Findings(
                     run, totals, int(scanner.reader.one("SELECT count(*) FROM numeros")), len(context.rejected), outcomes,
                     target, find_mismatches(outcomes, target), self._look_beside(session, scanner, run.id), self._seed,
@@ -164,15 +166,24 @@ class _Validation:
             try:
                 outcomes = [outcome for reader in readers for outcome in reader.result()]
                 scan_seconds = time.monotonic() - started
+                if self._stop.is_set():  # the hash says that it is another file: the readers ended early
+                    self._prefer_change(hashed, run)
                 self._tell("contacts", 0, 1)
                 sums, target_seconds = target.result()
                 self._tell("contacts", 1, 1)
-            except BaseException:
-                self._stop.set()
                 self._prefer_change(hashed, run)
+            except BaseException as error:
+                self._give_up()
+                if isinstance(error, Exception):
+                    self._prefer_change(hashed, run)
                 raise
-            self._prefer_change(hashed, run)
         return tuple(sorted(outcomes, key=lambda it: it.id_range.index)), scan_seconds, sums, target_seconds
+
+    def _give_up(self) -> None:
+        """Let the readers end at their next range, and the server at once."""
+        self._stop.set()
+        if self._target is not None and not self._target.closed:
+            self._target.cancel_safe()
 
     def _prefer_change(self, hashed: Future[bool], run: Run) -> None:
         """Raise that the file was changed, if it was: whatever else went wrong followed from that."""
@@ -188,6 +199,7 @@ class _Validation:
     def _target_sums(self, run_id: int, bounds: list[int]) -> tuple[TargetSums, float]:
         started = time.monotonic()
         with closing(connect(self._url, autocommit=True, application_name="smsctl validate")) as session:
+            self._target = session
             validation_target.prepare_session(session)
             sums = validation_target.range_sums(session, run_id, bounds)
         return sums, time.monotonic() - started

@@ -102,7 +102,7 @@ def check_missing_ladas(session: Connection, reader: SourceReader, run_id: int) 
 
 
 def _integer(cell: Cell) -> object:
-    if isinstance(cell, bytes) and not isinstance(cell, str):
+    if isinstance(cell, bytes):
         return int.from_bytes(cell, "little", signed=True) if len(cell) == 8 else UNSURE
     return cell if cell is None or isinstance(cell, int) else UNSURE
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import psycopg
 from psycopg import Connection
 from psycopg.rows import class_row
 
-from app.core.errors import NotFound
+from app.core.errors import Conflict, NotFound, Unavailable
 from app.ingest.copy_stream import statement
 from app.ingest.kernels.validation import SUBJECTS
 from app.ingest.validation_rules import ContactFields, PlanRanges
@@ -72,6 +74,23 @@ class PlanQueries:
     valid_phones: int
     by_state: tuple[tuple[str | None, int], ...]
     top_ladas: tuple[tuple[str | None, int], ...]
+
+
+@contextmanager
+def clear_errors() -> Iterator[None]:
+    """Errors of the server as one line that says what to do.
+
+    Raises: Conflict (schema_missing) on a database without our tables; Unavailable (database_error) for anything else.
+    """
+    try:
+        yield
+    except psycopg.errors.UndefinedTable as error:
+        raise Conflict(
+            "The database has not the tables of this program: run `smsctl db upgrade`.", code="schema_missing"
+        ) from error
+    except psycopg.Error as error:
+        message = (error.diag.message_primary or str(error)).strip().splitlines() or ["the connection was lost"]
+        raise Unavailable(f"PostgreSQL stopped the work: {message[0]}. Run it again.", code="database_error") from error
 
 
 def prepare_session(session: Connection) -> None:

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from app.core.database import connect
-from app.core.errors import Conflict, NotFound
+from app.core.errors import AppError, Conflict, NotFound
 from app.core.plan_store import place_tables
 from app.ingest.kernels.validation import HASHED, hash_int8
 from app.ingest.kernels.values import LearnedValues
@@ -461,9 +461,18 @@ def test_another_file_is_refused(migrated: tuple[Path, str]) -> None:
     with pytest.raises(Conflict, match="SHA-256") as caught:
         validate(source, url)
     assert caught.value.code == "source_changed"
+    source.write_bytes(source.read_bytes()[:-4096])
+    with pytest.raises(AppError):
+        validate(source, url)
     source.unlink()
     with pytest.raises(NotFound):
         validate(source, url)
+
+
+def test_a_database_without_the_schema_is_said_so(tmp_path: Path, empty_database_url: str) -> None:
+    with pytest.raises(Conflict) as caught:
+        validate(make_source(tmp_path / "n.db", []), empty_database_url)
+    assert caught.value.code == "schema_missing"
 
 
 @pytest.mark.parametrize("status", ["interrupted", "failed", "running", "rolled_back"])
