@@ -184,7 +184,7 @@ def measure(options: Options, tell: Callable[[str], None]) -> Report:
         measurements=tuple(ways),
         indexes=tuple(IndexTime(name, seconds) for name, seconds in indexes.each.items()) if indexes else (),
         keys_s=indexes.keys_s if indexes else None, fulltext_s=indexes.fulltext_s if indexes else None,
-        checks=results.targets(ways),
+        check_cost=results.check_cost(ways), checks=results.targets(ways),
         not_run=(*(NotRun(name, why) for name, why in found.not_run.items()), *skipped),
     )  # fmt: skip
 

@@ -77,6 +77,7 @@ class Report:
     indexes: tuple[IndexTime, ...]
     keys_s: float | None
     fulltext_s: float | None
+    check_cost: dict[str, float]
     checks: dict[str, bool | None]
     not_run: tuple[NotRun, ...]
 
@@ -124,6 +125,18 @@ def targets(measurements: Sequence[Measurement]) -> dict[str, bool | None]:
     return {"ours_at_most_1.25_floors": near, "ours_at_least_4_times_pgloader": ahead}
 
 
+def check_cost(measurements: Sequence[Measurement]) -> dict[str, float]:
+    """What comparing each batch with its source adds: seconds, and processor µs a row; empty where it was not measured."""
+    found = {it.name: it for it in measurements}
+    ours, bare = found.get("ours"), found.get("ours-unchecked")
+    if ours is None or bare is None:
+        return {}
+    cost = {"seconds": ours.median_s - bare.median_s, "client_cpu_us": ours.client_cpu_us - bare.client_cpu_us}
+    if ours.server_cpu_us is not None and bare.server_cpu_us is not None:
+        cost["server_cpu_us"] = ours.server_cpu_us - bare.server_cpu_us
+    return {name: round(value, 3) for name, value in cost.items()}
+
+
 def show(report: Report, console: Console) -> None:
     """Print the report for a person."""
     machine, server = report.machine, report.server
@@ -138,6 +151,9 @@ def show(report: Report, console: Console) -> None:
     console.print(_table(report))
     for it in report.measurements:
         console.print(f"[bold]{it.name}[/bold]: {it.what}" + _details(it))
+    if report.check_cost:
+        cost = ", ".join(f"{name} {value:+.2f}" for name, value in report.check_cost.items())
+        console.print(f"[bold]the check of each batch[/bold] (ours less ours-unchecked): {cost}")
     if report.keys_s is not None and report.fulltext_s is not None:
         each = ", ".join(f"{it.name} {it.seconds:.2f}" for it in report.indexes)
         console.print(

@@ -111,6 +111,13 @@ def module_database_url(server_url: str, template_database: str) -> Iterator[str
         yield url
 
 
+@pytest.fixture(scope="module")
+def module_empty_url(server_url: str) -> Iterator[str]:
+    """A database with nothing in it for all tests of a module."""
+    with fresh_database(server_url, "template0") as url:
+        yield url
+
+
 @pytest.fixture
 def empty_database_url(server_url: str) -> Iterator[str]:
     """A fresh database with nothing in it."""

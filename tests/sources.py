@@ -22,7 +22,8 @@ CREATE INDEX idx_numeros_municipio ON numeros(municipio_cof);
 CREATE INDEX idx_numeros_fecha ON numeros(fecha_migracion);
 """
 
-PLAIN_ROW: Mapping[str, object] = {
+Row = Mapping[str, object]
+PLAIN_ROW: Row = {
     "campo1_original": "5512345678",
     "nombre": "MARIA GUADALUPE PRUEBA MUÑOZ",
     "campo3": "XAXX010101000",
@@ -40,9 +41,7 @@ PLAIN_ROW: Mapping[str, object] = {
 }
 
 
-def make_source(
-    path: Path, rows: Iterable[Mapping[str, object]], *, page_size: int = 4096, encoding: str = "UTF-8"
-) -> Path:
+def make_source(path: Path, rows: Iterable[Row], *, page_size: int = 4096, encoding: str = "UTF-8") -> Path:
     """Write a numeros.db. Each row gives at least `numero`; other columns default to PLAIN_ROW. Returns `path`.
 
     A bytes value is stored as a BLOB; wrap it as `RawText` to store TEXT with exactly those bytes.

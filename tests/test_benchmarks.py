@@ -46,6 +46,7 @@ def test_cost_is_split_between_client_and_server(report: results.Report) -> None
     found = {it.name: it for it in report.measurements}
     assert found["ours"].client_cpu_us > 0
     assert found["ours"].peak_rss_mb
+    assert {"seconds", "client_cpu_us"} <= report.check_cost.keys()
     assert found["pages"].server_cpu_us is None
     assert all(len(it.runs) == 1 and it.rows == ROWS for it in report.measurements)
     assert 0 < report.loaded <= report.source_rows == ROWS
@@ -76,6 +77,7 @@ def test_a_part_is_extrapolated_and_says_so() -> None:
 
 def test_targets_are_unknown_where_one_side_is_missing() -> None:
     assert set(results.targets([]).values()) == {None}
+    assert results.check_cost([]) == {}
 
 
 def test_only_restricts_what_is_measured() -> None:

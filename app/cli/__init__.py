@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sys
+from typing import NoReturn
 
+import psycopg
 import typer
 
 from app.cli import backup, db, demo, migrate, numbering, server, source
 from app.cli.context import console
 from app.core.config import get_settings
+from app.core.database import translate_error
 from app.core.errors import AppError
 from app.core.logs import configure_logs
 
@@ -29,6 +32,14 @@ app.command("down")(server.down)
 app.command("demo")(demo.demo)
 
 
+def _fail(error: AppError) -> NoReturn:
+    """Print the error as one line, whatever names of files are in it, and exit with its code."""
+    text = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in str(error))
+    console.print(f"[bold red]error[/] ({error.code}): ", end="")
+    console.print(text, markup=False, soft_wrap=True)
+    sys.exit(error.exit_code)
+
+
 def main() -> None:
     """Entry point: any AppError becomes one line that says what to do, and its exit code."""
     try:
@@ -36,9 +47,9 @@ def main() -> None:
         configure_logs(settings.log.level, settings.log.format)
         app()
     except AppError as error:
-        console.print(f"[bold red]error[/] ({error.code}): ", end="")
-        console.print(str(error), markup=False)
-        sys.exit(error.exit_code)
+        _fail(error)
+    except psycopg.Error as error:
+        _fail(translate_error(error))
     except KeyboardInterrupt:
         console.print("Interrupted.")
         sys.exit(130)

@@ -7,7 +7,7 @@ from urllib.parse import urlsplit, urlunsplit
 import psycopg
 from psycopg import Connection
 
-from app.core.errors import InvalidInput, Unavailable
+from app.core.errors import AppError, Conflict, Forbidden, InvalidInput, Unavailable
 
 APPLICATION_NAME = "smsctl"
 CONNECT_TIMEOUT_S = 10
@@ -54,7 +54,7 @@ def connect(url: str, *, autocommit: bool = False, application_name: str = APPLI
             connect_timeout=CONNECT_TIMEOUT_S,
         )
     except psycopg.OperationalError as error:
-        reason = str(error).strip().splitlines()[-1].strip()
+        reason = " ".join(str(error).split())
         raise Unavailable(
             f"PostgreSQL at {hide_password(url)} cannot be used: {reason} Check DATABASE_URL and that the server runs.",
             code="database_unreachable",
@@ -63,3 +63,20 @@ def connect(url: str, *, autocommit: bool = False, application_name: str = APPLI
         connection.close()
         raise Unavailable("PostgreSQL 16 or newer is needed.", code="database_too_old")
     return connection
+
+
+def translate_error(error: psycopg.Error) -> AppError:
+    """What an error of the server means to whoever gave the command: one line and what to do."""
+    message = (error.diag.message_primary or str(error)).strip().partition("\n")[0]
+    if isinstance(error, psycopg.errors.UndefinedTable | psycopg.errors.UndefinedColumn):
+        return Conflict(
+            f"The database has not the schema of this version ({message}): run `smsctl db upgrade`.",
+            code="schema_behind",
+        )
+    if isinstance(error, psycopg.errors.InsufficientPrivilege):
+        return Forbidden(
+            f"The database's role may not do this: {message}. Set DATABASE_ADMIN_URL.", code="database_forbidden"
+        )
+    return Unavailable(
+        f"PostgreSQL ended the work: {message}. Mend it and run the command again.", code="database_error"
+    )

@@ -15,7 +15,7 @@ from app.core.plan_store import PlaceTables
 from app.ingest.copy_stream import Batch, Encoded
 from app.ingest.kernels.cells import inspect_rows
 from app.ingest.kernels.copy_rows import encode_rows, plan_classes
-from app.ingest.kernels.fingerprint import MARK_OF_NULL, fingerprint_rows, hash_text, padded
+from app.ingest.kernels.fingerprint import fingerprint_rows, fingerprint_texts, padded
 from app.ingest.kernels.pages import IN_PAGE, UNUSUAL
 from app.ingest.kernels.phones import ASK, PLAIN, parse_numbers
 from app.ingest.kernels.places import NO_STATE, NO_ZONE, UNRECOGNISED, attach_places
@@ -301,8 +301,7 @@ class Normaliser:
 
 def fingerprint_of(source_id: int, number: int, carried: tuple[str | None, ...]) -> int:
     """The fingerprint of one row, 0 ≤ value < 2**64: the scalar form of `fingerprint_rows`."""
-    seed = source_id % 2**64
-    for text in (f"{number:010d}", *carried):
-        data = bytes([MARK_OF_NULL]) if text is None else text.encode()
-        seed = int(hash_text(padded(data), 0, len(data), np.uint64(seed)))
-    return seed
+    texts = [None if text is None else text.encode() for text in (f"{number:010d}", *carried)]
+    lengths = np.array([-1 if text is None else len(text) for text in texts], dtype=np.int64)
+    packed = padded(b"".join(text for text in texts if text))
+    return int(fingerprint_texts(packed, lengths, np.uint64(source_id % 2**64)))

@@ -21,7 +21,7 @@ from psycopg import Connection
 from app.core.clock import utc_now
 from app.core.config import get_settings
 from app.core.database import connect
-from app.core.errors import AppError, Broken, Unavailable
+from app.core.errors import AppError, Broken, InvalidInput, Unavailable
 from app.core.logs import get_logger
 from app.core.plan_store import place_tables
 from app.ingest import ledger, side_tables, target
@@ -33,6 +33,7 @@ from app.ingest.loader import Loader, LoadProgress, LoadStopped
 from app.ingest.outcome import MigrationOptions, MigrationResult, StageProgress, is_passing
 from app.ingest.settings_guard import settings_guard
 from app.ingest.source import Source, SourceFacts
+from app.ingest.source_connection import shown
 from app.models.migration import RunStatus
 from app.services import numbering_service, schema_service, tuning_service
 
@@ -99,6 +100,11 @@ class MigrationManager:
     @contextmanager
     def _opened(self) -> Iterator[tuple[Source, Connection]]:
         """The source under its lock, and a session that holds the migration lock on an up-to-date schema."""
+        if shown(self.sqlite_path) != str(self.sqlite_path):
+            raise InvalidInput(
+                f"The ledger cannot keep the name {shown(self.sqlite_path)}: rename the file, or link it under another.",
+                code="source_name",
+            )
         with closing(Source(self.sqlite_path)) as source:
             self._tell("hash")
             self._facts = source.facts()

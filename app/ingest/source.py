@@ -56,12 +56,31 @@ class RowBlock:
             return None
         if what == INTEGER and size <= 0:
             return -size
-        data = self.buffer[at : at + size].tobytes()
-        if what == INTEGER:
-            return int.from_bytes(data, "big", signed=True)
-        if what == REAL:
-            return float(struct.unpack(">d", data)[0])
-        return decode_text(data) if what == TEXT else data
+        return decode_cell(what, self.buffer[at : at + size].tobytes())
+
+    def cells(self, row: int) -> tuple[Cell, ...]:
+        """All 16 cells of a row that lies whole in its page."""
+        starts, sizes, kinds = self.start[row].tolist(), self.size[row].tolist(), self.kind[row].tolist()
+        base = min(starts)
+        data = self.buffer[base : max(map(int.__add__, starts, sizes))].tobytes()
+        values: list[Cell] = [int(self.ids[row])]
+        for what, at, size in zip(kinds[1:], starts[1:], sizes[1:], strict=True):
+            if what == NULL:
+                values.append(None)
+            elif what == INTEGER and size <= 0:
+                values.append(-size)
+            else:
+                values.append(decode_cell(what, data[at - base : at - base + size]))
+        return tuple(values)
+
+
+def decode_cell(what: int, data: bytes) -> Cell:
+    """A cell of a kind that has bytes, as Python holds it."""
+    if what == TEXT:
+        return decode_text(data)
+    if what == INTEGER:
+        return int.from_bytes(data, "big", signed=True)
+    return float(struct.unpack(">d", data)[0]) if what == REAL else data
 
 
 def decode_text(data: bytes) -> Cell:
@@ -225,7 +244,7 @@ class Source:
     def cells(self, block: RowBlock, row: int) -> tuple[Cell, ...]:
         """The 16 cells of a row: from its page, or through SQLite where the page does not hold it whole."""
         if block.placed[row] != ELSEWHERE:
-            return (int(block.ids[row]), *(block.cell(row, slot) for slot in range(1, len(COLUMNS))))
+            return block.cells(row)
         return self.cells_of(int(block.ids[row]))
 
     def cell(self, block: RowBlock, row: int, slot: int) -> Cell:

@@ -13,7 +13,7 @@ from app.core.database import connect
 from app.core.errors import AppError, Conflict, InvalidInput
 from app.ingest.migration_manager import MigrationManager
 from app.ingest.outcome import MigrationOptions, MigrationResult
-from tests.sources import RawText, make_source, numbers
+from tests.sources import PLAIN_ROW, RawText, Row, make_source, numbers
 
 
 def migrate(path: Path, url: str, *, batch_size: int = 1000, limit: int | None = None) -> MigrationResult:
@@ -22,7 +22,7 @@ def migrate(path: Path, url: str, *, batch_size: int = 1000, limit: int | None =
 
 def fetch(url: str, query: str) -> list[dict[str, Any]]:
     with closing(connect(url)) as session, session.cursor(row_factory=dict_row) as cursor:
-        return cursor.execute(query).fetchall()  # type: ignore[arg-type]
+        return cursor.execute(query).fetchall()
 
 
 def only(url: str, query: str) -> dict[str, Any]:
@@ -49,16 +49,24 @@ def test_a_plain_row_arrives_in_every_column(tmp_path: Path, database_url: str) 
     assert contact["operator"]
 
 
-@pytest.mark.parametrize(
-    "written",
-    ["0445512345678", "045 55 1234 5678", "01 (55) 1234-5678", "+52 1 55 1234 5678", "525512345678", "0052 55 1234 5678",
-     "5215512345678", "55\u200b1234\u00a05678", "+5255.1234.5678"],
-)  # fmt: skip
-def test_old_spellings_become_one_number(tmp_path: Path, database_url: str, written: str) -> None:
-    migrate(make_source(tmp_path / "n.db", [{"numero": written}]), database_url)
-    assert only(database_url, "SELECT phone_e164 FROM contacts")["phone_e164"] == "+525512345678"
-    repair = only(database_url, "SELECT field, rule, raw #>> '{}' AS raw FROM migration_repairs")
-    assert repair == {"field": "numero", "rule": "number_reformatted", "raw": written}
+OLD_SPELLINGS = {
+    "0445512345678": "5512345678", "045 55 1234 5679": "5512345679", "01 (55) 1234-5680": "5512345680",
+    "+52 1 55 1234 5681": "5512345681", "525512345682": "5512345682", "0052 55 1234 5683": "5512345683",
+    "5215512345684": "5512345684", "55\u200b1234\u00a05685": "5512345685", "+5255.1234.5686": "5512345686",
+    "+52 01 55 1234 5687": "5512345687", "005215512345688": "5512345688", "\t5512345689\r\n": "5512345689",
+}  # fmt: skip
+
+
+def test_old_spellings_become_ten_digits_and_are_kept(tmp_path: Path, database_url: str) -> None:
+    migrate(make_source(tmp_path / "n.db", [{"numero": written} for written in OLD_SPELLINGS]), database_url)
+    found = fetch(
+        database_url,
+        """SELECT c.phone_e164, r.field, r.rule, r.raw #>> '{}' AS raw
+             FROM contacts c LEFT JOIN migration_repairs r USING (source_id) ORDER BY source_id""",
+    )
+    assert [row["phone_e164"] for row in found] == [f"+52{digits}" for digits in OLD_SPELLINGS.values()]
+    assert {(row["field"], row["rule"]) for row in found} == {("numero", "number_reformatted")}
+    assert [row["raw"] for row in found] == list(OLD_SPELLINGS)
 
 
 def test_of_equal_numbers_the_lowest_id_is_loaded_and_the_others_name_it(tmp_path: Path, database_url: str) -> None:
@@ -80,22 +88,22 @@ def test_of_equal_numbers_the_lowest_id_is_loaded_and_the_others_name_it(tmp_pat
     assert duplicates[1]["raw"]["numero"] == "+525512345678"
 
 
-@pytest.mark.parametrize(
-    ("written", "reason"),
-    [("55123", "too_short"), ("55123456789012345", "too_long"), ("1112345678", "invalid"), ("+1 212 555 2368", "foreign"),
-     ("no tiene", "not_a_number"), ("   ", "empty"), (b"\x00\xff", "not_a_number")],
-)  # fmt: skip
-def test_a_bad_number_is_kept_with_its_reason_and_takes_nobody_down(
-    tmp_path: Path, database_url: str, written: object, reason: str
-) -> None:
-    rows = [{"numero": "5512345678"}, {"numero": written}, {"numero": "5512345679"}]
+BAD_NUMBERS: dict[object, str] = {
+    "55123": "too_short", "55123456789012345": "too_long", "1112345678": "invalid", "+1 212 555 2368": "foreign",
+    "no tiene": "not_a_number", "   ": "empty", b"\x00\xff": "not_a_number", RawText(b"\xff"): "not_a_number",
+}  # fmt: skip
+
+
+def test_bad_numbers_are_kept_with_their_reason_and_take_nobody_down(tmp_path: Path, database_url: str) -> None:
+    rows = [row for bad, good in zip(BAD_NUMBERS, numbers(len(BAD_NUMBERS)), strict=True)
+            for row in ({"numero": bad}, {"numero": good})]  # fmt: skip
     result = migrate(make_source(tmp_path / "n.db", rows), database_url)
-    assert (result.loaded, result.rejected) == (2, 1)
-    reject = only(database_url, "SELECT source_id, reason, raw FROM migration_rejects")
-    assert reject["source_id"] == 2
-    assert reject["reason"] == reason
-    assert result.rejected_by_reason == {reason: 1}
-    assert reject["raw"]["nombre"] == "MARIA GUADALUPE PRUEBA MUÑOZ"
+    assert (result.loaded, result.rejected) == (len(BAD_NUMBERS), len(BAD_NUMBERS))
+    rejects = fetch(database_url, "SELECT source_id, reason, raw FROM migration_rejects ORDER BY source_id")
+    assert [reject["reason"] for reject in rejects] == list(BAD_NUMBERS.values())
+    assert [reject["source_id"] for reject in rejects] == list(range(1, 2 * len(BAD_NUMBERS), 2))
+    assert {reject["raw"]["nombre"] for reject in rejects} == {"MARIA GUADALUPE PRUEBA MUÑOZ"}
+    assert sum(result.rejected_by_reason.values()) == len(BAD_NUMBERS)
 
 
 HOSTILE: dict[str, tuple[object, str | None, str | None]] = {
@@ -114,28 +122,37 @@ HOSTILE: dict[str, tuple[object, str | None, str | None]] = {
 }
 
 
-@pytest.mark.parametrize("kind", HOSTILE)
-def test_a_hostile_name_loads_by_a_stated_rule(tmp_path: Path, database_url: str, kind: str) -> None:
-    value, stored, rule = HOSTILE[kind]
-    result = migrate(make_source(tmp_path / "n.db", [{"numero": "5512345678", "nombre": value}]), database_url)
-    assert result.loaded == 1
-    assert only(database_url, "SELECT full_name FROM contacts")["full_name"] == stored
-    rules = [row["rule"] for row in fetch(database_url, "SELECT rule FROM migration_repairs WHERE field = 'nombre'")]
-    assert rules == ([rule] if rule else [])
-
-
-@pytest.mark.parametrize("column", ["es_valido", "fecha_migracion", "estado_cof", "municipio_cof", "lada", "campo3"])
-@pytest.mark.parametrize("value", [7, 2.5, b"\x00\x01\xff", RawText(b"\xff\xfe"), "\0", "x" * 5000, None, -1, ""])
-def test_no_cell_of_any_kind_keeps_a_good_number_out(
-    tmp_path: Path, database_url: str, column: str, value: object
-) -> None:
-    rows = [{"numero": "5512345678", column: value}, {"numero": "5512345679"}]
+def test_a_hostile_name_loads_by_a_stated_rule(tmp_path: Path, database_url: str) -> None:
+    rows = [
+        {"numero": number, "nombre": value}
+        for number, (value, _, _) in zip(numbers(99), HOSTILE.values(), strict=False)
+    ]
     result = migrate(make_source(tmp_path / "n.db", rows), database_url)
-    assert (result.status, result.loaded) == ("completed", 2)
+    assert result.loaded == len(HOSTILE)
+    found = fetch(
+        database_url,
+        """SELECT c.full_name, r.rule FROM contacts c
+             LEFT JOIN migration_repairs r ON r.source_id = c.source_id AND r.field = 'nombre' ORDER BY c.source_id""",
+    )
+    outcome = {kind: (row["full_name"], row["rule"]) for kind, row in zip(HOSTILE, found, strict=True)}
+    assert outcome == {kind: (stored, rule) for kind, (_, stored, rule) in HOSTILE.items()}
+
+
+def test_no_cell_of_any_kind_keeps_a_good_number_out(tmp_path: Path, database_url: str) -> None:
+    values = (7, 2.5, b"\x00\x01\xff", RawText(b"\xff\xfe"), "\0", "x" * 5000, None, -1, "")
+    columns = [column for column in PLAIN_ROW if column != "numero"]
+    cases = [(column, value) for column in columns for value in values]
+    rows: list[dict[str, object]] = [
+        {"numero": number, column: value} for number, (column, value) in zip(numbers(len(cases)), cases, strict=True)
+    ]
+    result = migrate(make_source(tmp_path / "n.db", rows), database_url, batch_size=20)
+    assert result.status == "completed"
+    loaded = {row["source_id"] for row in fetch(database_url, "SELECT source_id FROM contacts")}
+    assert [case for position, case in enumerate(cases, 1) if position not in loaded] == []
 
 
 def test_es_valido_and_the_plan_decide_together(tmp_path: Path, database_url: str) -> None:
-    rows = [{"numero": "5512345678", "es_valido": 0}, {"numero": "5500000000", "es_valido": 1},
+    rows: list[Row] = [{"numero": "5512345678", "es_valido": 0}, {"numero": "5500000000", "es_valido": 1},
             {"numero": "5500000001", "es_valido": 0}, {"numero": "5512345679", "es_valido": None},
             {"numero": "8001234567"}]  # fmt: skip
     migrate(make_source(tmp_path / "n.db", rows), database_url)
@@ -149,7 +166,7 @@ def test_es_valido_and_the_plan_decide_together(tmp_path: Path, database_url: st
 
 
 def test_missing_places_come_from_the_lada_and_say_so(tmp_path: Path, database_url: str) -> None:
-    rows = [{"numero": "6641234567", "estado_cof": None, "ciudad_por_lada": None, "municipio_cof": None},
+    rows: list[Row] = [{"numero": "6641234567", "estado_cof": None, "ciudad_por_lada": None, "municipio_cof": None},
             {"numero": "3312345678", "estado_cof": "  ", "ciudad_por_lada": " "},
             {"numero": "6561234567", "estado_cof": "CHIH", "municipio_cof": "JUAREZ"},
             {"numero": "5512345678", "estado_cof": "NARNIA"}]  # fmt: skip
@@ -266,7 +283,7 @@ def test_a_damaged_page_stops_the_run_with_its_number(tmp_path: Path, database_u
 
 
 def test_ids_may_be_negative_or_huge(tmp_path: Path, database_url: str) -> None:
-    rows = [{"id": -5, "numero": "5512345678"}, {"id": 2**40, "numero": "5512345679"}]
+    rows: list[Row] = [{"id": -5, "numero": "5512345678"}, {"id": 2**40, "numero": "5512345679"}]
     result = migrate(make_source(tmp_path / "n.db", rows), database_url)
     assert result.loaded == 2
     ids = [row["id"] for row in fetch(database_url, "SELECT id FROM contacts ORDER BY id")]

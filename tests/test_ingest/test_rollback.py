@@ -15,7 +15,8 @@ from app.core.database import connect
 from app.core.errors import Conflict, NotFound
 from app.ingest import rollback as rollback_module
 from app.ingest import target
-from app.ingest.migration_manager import MigrationManager, MigrationOptions, MigrationResult
+from app.ingest.migration_manager import MigrationManager
+from app.ingest.outcome import MigrationOptions, MigrationResult
 from app.ingest.rollback import RollbackResult, rollback
 from tests.kill_support import Moments, batches, environment, insert_stranger, objects, remains, running
 from tests.sources import make_source, numbers
@@ -36,7 +37,7 @@ def dirty_source(path: Path, first: int, rows: int = 1500) -> Path:
 
 
 def value(session: Connection, query: str, *parameters: object) -> Any:
-    row = session.execute(query, parameters).fetchone()  # type: ignore[arg-type]
+    row = session.execute(query, parameters).fetchone()
     return row[0] if row else None
 
 
@@ -90,7 +91,8 @@ def test_exactly_one_of_two_runs_goes_and_may_come_again(tmp_path: Path, databas
         rollback(database_url, 99)
 
 
-MESSAGE = """INSERT INTO messages (contact_id, purpose) SELECT id, 'marketing' FROM contacts WHERE migration_run_id = %s LIMIT 1"""
+MESSAGE = """INSERT INTO messages (contact_id, purpose)
+             SELECT id, 'marketing' FROM contacts WHERE migration_run_id = %s LIMIT 1"""
 CONSENT = """INSERT INTO consents (contact_id, purpose, action, channel, happened_at, source)
              SELECT id, 'marketing', 'granted', 'sms', now(), 'test' FROM contacts WHERE migration_run_id = %s LIMIT 1"""
 
@@ -100,7 +102,7 @@ def test_a_run_whose_contacts_are_in_use_is_not_undone(tmp_path: Path, database_
     result = migrate(dirty_source(tmp_path / "a.db", 5510000000, 20), database_url)
     with closing(connect(database_url, autocommit=True)) as session:
         whole = objects(session)
-        session.execute(statement, (result.run_id,))  # type: ignore[arg-type]
+        session.execute(statement, (result.run_id,))
         with pytest.raises(Conflict, match="name contacts of run"):
             rollback(database_url)
         assert left_of(session, result.run_id)[0] == result.loaded

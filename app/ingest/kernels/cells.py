@@ -67,6 +67,22 @@ def is_clean_utf8(buf, at, length):  # type: ignore[no-untyped-def]
 
 
 @nb.njit(inline="always")
+def _is_plain_ascii(buf, at, length):  # type: ignore[no-untyped-def]
+    """True when the bytes are ASCII without a NUL; False may only mean: look closer."""
+    end = at + length
+    bad = np.uint64(0)
+    for k in range(at, end - 7, 8):
+        word = load8(buf, k)
+        bad |= word | (word - ONES)
+    rest = (end - at) & 7
+    if rest:
+        keep = (np.uint64(1) << np.uint64(8 * rest)) - np.uint64(1)
+        word = (load8(buf, end - rest) & keep) | (ONES & ~keep)
+        bad |= word | (word - ONES)
+    return not bad & HIGHS
+
+
+@nb.njit(inline="always")
 def _two(buf, at):  # type: ignore[no-untyped-def]
     """The number that two ASCII digits spell, or a large negative one."""
     a = np.int64(buf[at]) - 48
@@ -117,12 +133,21 @@ def inspect_rows(  # type: ignore[no-untyped-def]
         flagged[i] = 0
         if placed[i] != IN_PAGE:
             continue
+        # The cells of a row lie one behind the other: most rows are settled by one look at all of them.
+        begin, end = start[i, 1], start[i, 1]
+        for slot in range(1, start.shape[1]):
+            begin = min(begin, start[i, slot])
+            end = max(end, start[i, slot] + size[i, slot])
+        is_ascii = _is_plain_ascii(buf, begin, end - begin)
         for t in range(len(texts)):
             slot = texts[t]
             what = kind[i, slot]
             if what == NULL:
                 continue
-            if what != TEXT or size[i, slot] > limits[t] or not is_clean_utf8(buf, start[i, slot], size[i, slot]):
+            if what != TEXT or size[i, slot] > limits[t]:
+                placed[i] = UNUSUAL
+                break
+            if not is_ascii and not is_clean_utf8(buf, start[i, slot], size[i, slot]):
                 placed[i] = UNUSUAL
                 break
         if kind[i, date_slot] == TEXT and size[i, date_slot] == 19:

@@ -11,7 +11,7 @@ import numba as nb
 import numpy as np
 
 from app.ingest.kernels.cells import NO_DATE
-from app.ingest.kernels.memory import PADDING, copy_bytes, store8_big_endian
+from app.ingest.kernels.memory import PADDING, copy_bytes, prefetch, store8_big_endian
 from app.ingest.kernels.pages import NULL
 from app.ingest.kernels.places import CITY_INFERRED
 from app.utils.numbering_plan import find_range
@@ -19,6 +19,7 @@ from app.utils.numbering_plan import find_range
 FIELDS = 28
 """Columns of CONTACT_COLUMNS in `app.ingest.target`, in this order."""
 
+AHEAD = 16
 LONGEST_ROW = 8_000
 """No row that is encoded here is longer: the limits of its texts add up to less."""
 
@@ -65,6 +66,8 @@ def plan_classes(number, blocks, first, last, class_of_range, class_of_lead, pla
     last one for numbers that no range holds; class_of_lead int32[1000], -1 where the range decides.
     """
     for i in range(len(number)):
+        if i + AHEAD < len(number):
+            prefetch(blocks, number[i + AHEAD] // 10_000)
         forced = class_of_lead[number[i] // 10_000_000]
         plan_class[i] = forced if forced >= 0 else class_of_range[find_range(blocks, first, last, number[i])]
 

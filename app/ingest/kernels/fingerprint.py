@@ -97,20 +97,40 @@ def fingerprint_rows(buf, wanted, ids, number, columns, start, size, kind):  # t
     digits = np.zeros(10 + PADDING, dtype=np.uint8)
     null = np.zeros(1 + PADDING, dtype=np.uint8)
     null[0] = MARK_OF_NULL
-    total = np.uint64(0)
+    hashes = np.zeros(len(ids), dtype=np.uint64)
     for i in range(len(ids)):
-        if not wanted[i]:
-            continue
         rest = number[i]
         for k in range(9, -1, -1):
             digits[k] = 48 + rest % 10
             rest //= 10
-        h = hash_text(digits, 0, 10, np.uint64(ids[i]))
-        for k in range(len(columns)):
-            slot = columns[k]
+        hashes[i] = hash_text(digits, 0, 10, np.uint64(ids[i]))
+    # Column by column: the hashes of one row depend on each other, those of neighbouring rows do not, and overlap.
+    for k in range(len(columns)):
+        slot = columns[k]
+        for i in range(len(ids)):
+            if not wanted[i]:
+                continue
             if kind[i, slot] == NULL:
-                h = hash_text(null, 0, 1, h)
+                hashes[i] = hash_text(null, 0, 1, hashes[i])
             else:
-                h = hash_text(buf, start[i, slot], size[i, slot], h)
-        total += h
+                hashes[i] = hash_text(buf, start[i, slot], size[i, slot], hashes[i])
+    total = np.uint64(0)
+    for i in range(len(ids)):
+        if wanted[i]:
+            total += hashes[i]
     return total
+
+
+@nb.njit(cache=True, nogil=True, boundscheck=False)
+def fingerprint_texts(packed, lengths, seed):  # type: ignore[no-untyped-def]
+    """The fingerprint of one row whose texts lie one behind the other: packed uint8[], lengths int64[k], -1 for NULL."""
+    null = np.zeros(1 + PADDING, dtype=np.uint8)
+    null[0] = MARK_OF_NULL
+    at = 0
+    for k in range(len(lengths)):
+        if lengths[k] < 0:
+            seed = hash_text(null, 0, 1, seed)
+        else:
+            seed = hash_text(packed, at, lengths[k], seed)
+            at += lengths[k]
+    return seed

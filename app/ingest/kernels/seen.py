@@ -10,8 +10,11 @@ import numba as nb
 import numpy as np
 import numpy.typing as npt
 
+from app.ingest.kernels.memory import prefetch
+
 NUMBERS_A_PAGE = 8192
 WORDS_A_PAGE = NUMBERS_A_PAGE // 64
+AHEAD = 12
 PAGES = 10_000_000_000 // NUMBERS_A_PAGE + 1
 
 
@@ -22,6 +25,14 @@ def _mark(numbers, directory, words, used, first):  # type: ignore[no-untyped-de
     Stops early when `words` is full, so that the caller can enlarge it. A number of 0 is passed over.
     """
     for i in range(len(numbers)):
+        # The bits lie all over memory: ask for those of the rows to come while this one is looked at.
+        if i + 2 * AHEAD < len(numbers):
+            prefetch(directory, numbers[i + 2 * AHEAD] // NUMBERS_A_PAGE)
+        if i + AHEAD < len(numbers):
+            coming = numbers[i + AHEAD]
+            its_slot = directory[coming // NUMBERS_A_PAGE]
+            if its_slot >= 0:
+                prefetch(words, its_slot * WORDS_A_PAGE + ((coming % NUMBERS_A_PAGE) >> 6))
         number = numbers[i]
         first[i] = False
         if number <= 0:
