@@ -133,16 +133,13 @@ class Moments:
         self._dice = random.Random(seed)
         self.told: list[str] = [f"seed {seed}"]
 
-    def choose(self, options: list[str]) -> str:
-        """One of `options`."""
-        self.told.append(self._dice.choice(options))
-        return self.told[-1]
-
     def pause(self, most: float) -> None:
         """A random time, at most `most` seconds."""
         seconds = self._dice.uniform(0, most)
         self.told.append(f"+{seconds:.3f} s")
-        time.sleep(seconds)
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            time.sleep(0.002)
 
     def after_batches(self, url: str, command: Command, most: int = 8) -> bool:
         """Wait for up to `most` more batches and a little; False when the command ended before."""

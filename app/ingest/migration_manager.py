@@ -21,7 +21,7 @@ from psycopg import Connection
 from app.core.clock import utc_now
 from app.core.config import get_settings
 from app.core.database import connect
-from app.core.errors import AppError, Broken, InvalidInput, Unavailable
+from app.core.errors import AppError, Broken, Unavailable
 from app.core.logs import get_logger
 from app.core.plan_store import place_tables
 from app.ingest import ledger, side_tables, target
@@ -33,7 +33,7 @@ from app.ingest.loader import Loader, LoadProgress, LoadStopped
 from app.ingest.outcome import MigrationOptions, MigrationResult, StageProgress, is_passing
 from app.ingest.settings_guard import settings_guard
 from app.ingest.source import Source, SourceFacts
-from app.ingest.source_connection import shown
+from app.ingest.source_connection import require_utf8_name
 from app.models.migration import RunStatus
 from app.services import numbering_service, schema_service, tuning_service
 
@@ -58,7 +58,7 @@ class MigrationManager:
         detail: DetailLog | None = None,
     ) -> None:
         settings = get_settings().migration
-        self.sqlite_path = Path(sqlite_path).absolute()
+        self.sqlite_path = require_utf8_name(Path(sqlite_path).absolute())
         self.batch_size = batch_size or settings.batch_size
         self.options = options or MigrationOptions()
         self._url_of = postgres_url if callable(postgres_url) else lambda: postgres_url
@@ -95,16 +95,15 @@ class MigrationManager:
 
     def _one_part(self, part: Callable[[Source, Run], int]) -> int:
         with self._opened() as (source, session):
-            return part(source, self._run_to_go_on(session, source))
+            run = self._run_to_go_on(session, source)
+            count = part(source, run)
+            if self._stored(run).status == RunStatus.COMPLETED:
+                self._stopped(run, RunStatus.COMPLETED, None)  # its stored result counts the small tables too
+            return count
 
     @contextmanager
     def _opened(self) -> Iterator[tuple[Source, Connection]]:
         """The source under its lock, and a session that holds the migration lock on an up-to-date schema."""
-        if shown(self.sqlite_path) != str(self.sqlite_path):
-            raise InvalidInput(
-                f"The ledger cannot keep the name {shown(self.sqlite_path)}: rename the file, or link it under another.",
-                code="source_name",
-            )
         with closing(Source(self.sqlite_path)) as source:
             self._tell("hash")
             self._facts = source.facts()
@@ -114,7 +113,7 @@ class MigrationManager:
             schema_service.require_head(url)
             self._session = self._locked_session()
             try:
-                tuning_service.restore_if_abandoned(url)
+                tuning_service.restore(url)  # the lock is ours: whoever changed settings is gone
                 yield source, self._session
             finally:
                 self._session.close()
@@ -192,10 +191,14 @@ class MigrationManager:
         self._build_indexes(run)
 
     def _move_contacts(self, source: Source, run: Run) -> int:
-        self._retrying(lambda: self._prepare(run, self._rows_wanted(run)))
-        loaded = self._load(source, run)
-        self._build_indexes(run)
-        return loaded
+        if run.status != RunStatus.COMPLETED:
+            with closing(connect(self._url_of(), autocommit=True)) as session:
+                ledger.change_status(session, run, RunStatus.RUNNING)
+            self._retrying(lambda: self._prepare(run, self._rows_wanted(run)))
+            self._load(source, run)
+            self._build_indexes(run)
+            return self._reconcile(source, run).loaded
+        return self._load(source, run)
 
     def _prepare(self, run: Run, rows_to_come: int) -> None:
         with closing(connect(self._url_of(), autocommit=True)) as session:

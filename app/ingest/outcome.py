@@ -61,9 +61,10 @@ class MigrationOptions:
 def is_passing(error: Exception) -> bool:
     """True for an error of the database that can pass by itself: a lost connection, a restart, a lock, a deadlock."""
     if isinstance(error, Unavailable):
-        return error.code == "database_unreachable"
+        return error.code in {"database_unreachable", "embedded_not_ready"}
     if not isinstance(error, psycopg.Error):
         return False
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError)
-    return error.sqlstate.startswith(RETRYABLE_STATES)
+    # What a session says whose parallel workers went down with the server a moment before itself.
+    return error.sqlstate.startswith(RETRYABLE_STATES) or "parallel worker" in str(error)

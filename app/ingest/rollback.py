@@ -58,7 +58,8 @@ def rollback(db_url: str, run_id: int | None = None, progress: Callable[[str], N
     with closing(connect(db_url, autocommit=True, application_name="smsctl rollback")) as session:
         ledger.hold_lock(session)
         ledger.end_orphans(session)
-        tuning_service.restore_if_abandoned(db_url)
+        # The lock is ours, so whoever changed the server's settings is gone; its guard may have seen the lock and left.
+        tuning_service.restore(db_url)
         run = ledger.find_run(session, run_id)
         if run.status == RunStatus.ROLLED_BACK and not target.is_closed(session):
             raise Conflict(f"Run {run.id} is rolled back already.", code="run_rolled_back")

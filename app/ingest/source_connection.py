@@ -189,6 +189,17 @@ def shown(path: Path) -> str:
     return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
+def require_utf8_name(path: Path) -> Path:
+    """`path` itself. Raises: InvalidInput when its name is not UTF-8, which the ledger could not keep."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InvalidInput(
+            f"The name of {shown(path)} is not UTF-8, and the ledger keeps it: rename the file.", code="source_name"
+        ) from error
+    return path
+
+
 def _unreadable(path: Path, error: OSError | ValueError) -> AppError:
     if isinstance(error, PermissionError):
         return Forbidden(f"{shown(path)} may not be read by this user. Check its permissions.", code="source_forbidden")

@@ -222,6 +222,10 @@ def _translated(db_url: str) -> Iterator[None]:
                 f"The role in {hide_password(db_url)} may not: {message}. Set DATABASE_ADMIN_URL.",
                 code="schema_forbidden",
             ) from error
+        if isinstance(cause, psycopg.errors.DuplicateTable | psycopg.errors.DuplicateObject):
+            raise Conflict(
+                f"The database holds things of others ({message}): give it an empty one.", code="schema_taken"
+            ) from error
         if isinstance(cause, psycopg.OperationalError):
             raise Unavailable(
                 f"PostgreSQL ended the work: {message}. Mend that and run `smsctl db upgrade` again.",

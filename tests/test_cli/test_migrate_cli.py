@@ -14,6 +14,7 @@ from urllib.parse import urlsplit, urlunsplit
 import pytest
 
 from app.core.database import connect
+from tests.conftest import fresh_database
 from tests.kill_support import Command, ask, environment, run
 from tests.sources import make_source, numbers
 
@@ -147,6 +148,7 @@ CASES: dict[str, tuple[list[str], int, str]] = {
     "nothing to validate": (["validate", "--json"], 3, "No migration was run yet"),
     "nothing to report": (["report", "--json"], 3, "No migration was run yet"),
     "status without a schema": (["status", "--json", "--database-url", "{no schema}"], 4, "smsctl db upgrade"),
+    "a database of others": (["run", "{whole}", "--database-url", "{taken}"], 4, "give it an empty one"),
     "rollback without a schema": (["rollback", "--database-url", "{no schema}"], 4, "smsctl db upgrade"),
 }
 USAGE: dict[str, list[str]] = {
@@ -159,14 +161,24 @@ USAGE: dict[str, list[str]] = {
 
 
 @pytest.fixture(scope="module")
+def taken_url(server_url: str) -> Iterator[str]:
+    """A database with a table of somebody else's, of a name that is also ours."""
+    with fresh_database(server_url, "template0") as url:
+        with closing(connect(url, autocommit=True)) as session:
+            session.execute("CREATE TABLE contacts (name text)")
+        yield url
+
+
+@pytest.fixture(scope="module")
 def failures(
-    tmp_path_factory: pytest.TempPathFactory, module_database_url: str, module_empty_url: str
-) -> Iterator[dict[str, Command]]:
+    tmp_path_factory: pytest.TempPathFactory, module_database_url: str, module_empty_url: str, taken_url: str
+) -> dict[str, Command]:
     """All failing commands, two at a time."""
     home = tmp_path_factory.mktemp("failures")
     words = {name: str(path) for name, path in _odd_files(home).items()} | {
         "wrong password": with_part(module_database_url, password="secret-word"),
         "no database": with_part(module_database_url, path="/sms_is_not_there"), "no schema": module_empty_url,
+        "taken": taken_url,
     }  # fmt: skip
     env = environment(home / "var", DATABASE_URL=module_database_url)
 
@@ -179,7 +191,7 @@ def failures(
     with ThreadPoolExecutor(2) as pool:
         ended = dict(pool.map(fail, [*((name, case[0]) for name, case in CASES.items()), *USAGE.items()]))
     assert ask(module_database_url, "SELECT count(*) FROM migration_runs") == 0, "something half-done"
-    yield ended
+    return ended
 
 
 @pytest.mark.parametrize("name", CASES)

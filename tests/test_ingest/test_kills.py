@@ -168,9 +168,9 @@ def test_ctrl_c_and_sigterm_stop_it_cleanly_and_it_goes_on(
     assert_whole(database_url, whole, moments)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def own_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
-    """A server that this file may kill."""
+    """A server that a test may kill."""
     home = tmp_path_factory.mktemp("own")
     home.chmod(0o755)
     settings = Settings(_env_file=None, data_dir=home / "var", environment="test", database_url=None, database_admin_url=None,

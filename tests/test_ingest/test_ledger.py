@@ -8,18 +8,20 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+import psycopg
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from psycopg import Connection
 
 from app.core.database import connect
-from app.core.errors import Conflict, InvalidInput, NotFound
+from app.core.errors import Conflict, InvalidInput, NotFound, Unavailable
 from app.ingest import ledger, target
 from app.ingest.copy_stream import Batch
 from app.ingest.detail_log import DetailLog
 from app.ingest.ledger import gaps
 from app.ingest.migration_manager import MigrationManager
+from app.ingest.outcome import is_passing
 from app.ingest.rows import Reject
 from app.ingest.source import SourceFacts
 from app.models.migration import UNFINISHED, RunStatus
@@ -188,6 +190,23 @@ def test_orphans_of_a_killed_run_are_ended(database_url: str) -> None:
         assert session.execute(
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", (ledger.LOADING,)
         ).fetchone() == (0,)
+
+
+def test_what_passes_by_itself_is_tried_again_and_nothing_else() -> None:
+    errors = psycopg.errors
+    for error in (
+        errors.AdminShutdown("a restart"), errors.CannotConnectNow("starting"), errors.LockNotAvailable("a lock"),
+        errors.DeadlockDetected("another"), psycopg.OperationalError("server closed the connection unexpectedly"),
+        errors.ObjectNotInPrerequisiteState("lost connection to parallel worker"),
+        Unavailable("no server", code="database_unreachable"),
+    ):  # fmt: skip
+        assert is_passing(error), error
+    for other in (
+        errors.DiskFull("full"), errors.UniqueViolation("twice"), errors.InsufficientPrivilege("no"),
+        errors.ObjectNotInPrerequisiteState("currval"), Conflict("another migration", code="migration_running"),
+        Unavailable("too small", code="disk_space"), ValueError("ours"),
+    ):  # fmt: skip
+        assert not is_passing(other), other
 
 
 def test_the_three_parts_leave_a_table_that_is_whole(tmp_path: Path, database_url: str) -> None:
