@@ -31,8 +31,6 @@ COPY_HEADER = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 COPY_TRAILER = b"\xff\xff"
 LEDGER_LOCK_WAIT = "30s"
 SEND_BYTES = 1 << 16
-LOOK_BACK_PAGES = 4096
-NO_PAGE = 2**32 - 1
 Encoded = bytes | memoryview
 """Whole binary COPY rows, one behind the other."""
 
@@ -93,19 +91,13 @@ class CopyStream:
         self.connection.execute("SET synchronous_commit = off")
         self.connection.execute("SET statement_timeout = 0")
         self.connection.execute(sql.SQL("SET lock_timeout = {}").format(LEDGER_LOCK_WAIT))
-        self._first_page = 0
         columns = sql.SQL(", ").join(map(sql.Identifier, CONTACT_COLUMNS))
         self._copy = sql.SQL("COPY contacts ({}) FROM STDIN (FORMAT binary)").format(columns).as_bytes(None)
-        self._check = statement("batch_check").format(fingerprint=statement("contacts_fingerprint"))
         self._ledger = statement("batch_insert")
 
     def begin(self) -> None:
         """Open the batch's transaction and its COPY."""
         self.connection.execute("BEGIN")
-        row = self.connection.execute(
-            "SELECT pg_relation_size('contacts') / current_setting('block_size')::bigint"
-        ).fetchone()
-        self._first_page = int(row[0]) if row else 0
         result = self.connection.pgconn.exec_(self._copy)
         if result.status != ExecStatus.COPY_IN:
             raise server_error(result.error_field(DiagnosticField.SQLSTATE), result.error_message)
@@ -198,24 +190,17 @@ class CopyStream:
     def _verify(self, batch: Batch) -> None:
         """The plan's continuous validation: the stored rows, hashed by the server, against the cells of the source.
 
-        Rows land behind the pages that were there when the batch began, but for a few that fill what the other stream left
-        free before: as long as some are missing, further pages back are looked at, four times as many each time.
+        The server sums them in a trigger as they are stored: rows are put wherever the table has room, and reading a batch
+        back would mean looking for it (measured: 30 times the table's size at 36 million rows).
         """
-        where = {"run_id": self._run_id, "first_id": batch.first_id, "last_id": batch.last_id}
-        count = total = 0
-        low, high, step = self._first_page, NO_PAGE, LOOK_BACK_PAGES
-        while True:
-            pages = {"low": f"({low},0)", "high": f"({high},0)"}
-            row = self.connection.execute(self._check, {**where, **pages}).fetchone()
-            if row:
-                count, total = count + int(row[0]), (total + int(row[1])) % 2**64
-            if count >= batch.loaded or low == 0:
-                break
-            low, high, step = max(low - step, 0), low, step * 4
+        row = self.connection.execute(
+            "SELECT current_setting('sms.batch_rows', true), current_setting('sms.batch_fingerprint', true)"
+        ).fetchone()
+        count, total = (int(row[0] or 0), int(row[1] or 0) % 2**64) if row else (0, 0)
         if (count, total) != (batch.loaded, batch.fingerprint):
             raise Broken(
                 f"Rows {batch.first_id} to {batch.last_id}: the source gives {batch.loaded} rows with fingerprint "
-                f"{batch.fingerprint:016x}, the table holds {count} with {total:016x}; the batch was rolled back.",
+                f"{batch.fingerprint:016x}, the table took {count} with {total:016x}; the batch was rolled back.",
                 code="batch_fingerprint",
             )
 

@@ -324,10 +324,10 @@ class MigrationManager:
         self._note(run, stage="index")
         target.restore(url, fulltext_later=self.options.fulltext_later, progress=self._tell_objects, stop=self._stop)
         with closing(connect(url, autocommit=True)) as session:
-            session.execute(statement("link_duplicates"), {"run_id": run.id})
-            target.advance_ids(session)
             self._tell("analyze")
             target.analyze(session)
+            session.execute(statement("link_duplicates"), {"run_id": run.id})
+            target.advance_ids(session)
         spent = time.monotonic() - started
         self._note(run, index_seconds=(self._stored(run).index_seconds or 0.0) + spent)
 

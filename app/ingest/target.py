@@ -100,6 +100,7 @@ def prepare(session: Connection, run_id: int, rows_to_come: int) -> None:
     with session.transaction():
         session.execute("SET LOCAL lock_timeout = '20s'")
         session.execute(statement("guard_create"))
+        session.execute(statement("check_create").format(fingerprint=statement("contacts_fingerprint")))
         row = session.execute("SELECT count(*) FROM contacts").fetchone()
         present = int(row[0]) if row else 0
         if present <= KEEP_INDEXES_ABOVE * rows_to_come:

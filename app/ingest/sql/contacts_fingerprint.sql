@@ -1,5 +1,5 @@
 -- The fingerprint of a contact: its number and the columns that are carried over unchanged, chained so that each hash seeds
--- the next and the first is seeded by the source id. An expression over the alias c, put into batch_check and
+-- the next and the first is seeded by the source id. An expression over the alias c, put into check_create and
 -- validate_ranges; app/ingest/kernels/fingerprint.py computes the same from the cells of the source.
 -- A NULL counts as chr(1).
 hashtextextended(coalesce(c.municipio_sep, chr(1)),
