@@ -31,7 +31,7 @@ from app.ingest.detail_log import DetailLog
 from app.ingest.ledger import Run, Totals
 from app.ingest.loader import Loader, LoadProgress, LoadStopped
 from app.ingest.outcome import MigrationOptions, MigrationResult, StageProgress, is_passing
-from app.ingest.settings_guard import settings_guard
+from app.ingest.settings_guard import restore_settings, settings_guard
 from app.ingest.source import Source, SourceFacts
 from app.ingest.source_connection import require_utf8_name
 from app.models.migration import RunStatus
@@ -176,7 +176,7 @@ class MigrationManager:
             try:
                 self._move(source, run, rows_to_come)
             finally:
-                self._restore_settings()
+                restore_settings(self._url_of())
         return self._reconcile(source, run)
 
     def _move(self, source: Source, run: Run, rows_to_come: int) -> None:
@@ -330,15 +330,6 @@ class MigrationManager:
             target.advance_ids(session)
         spent = time.monotonic() - started
         self._note(run, index_seconds=(self._stored(run).index_seconds or 0.0) + spent)
-
-    def _restore_settings(self) -> None:
-        try:
-            restored = tuning_service.restore(self._url_of())
-        except Unavailable as error:
-            log.warning("settings are put back by the next command", reason=str(error))
-        else:
-            if restored.refused:
-                log.warning("settings could not be put back", reason=restored.refused)
 
     def _reconcile(self, source: Source, run: Run) -> MigrationResult:
         """The end: the ledger balances and the source is as it was, or the run fails."""

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from app.core.errors import Unavailable
-from app.core.logs import configure_logs
+from app.core.logs import configure_logs, get_logger
 from app.services import tuning_service
 
 PATIENCE_S = 60.0
+log = get_logger("migrate")
 
 
 @contextmanager
@@ -39,6 +40,17 @@ def settings_guard(url: str) -> Iterator[None]:
     finally:
         guard.stdin.close()
         guard.wait()
+
+
+def restore_settings(url: str) -> None:
+    """Put the settings back now; where that cannot be done it is said, and the next command does it."""
+    try:
+        restored = tuning_service.restore(url)
+    except Unavailable as error:
+        log.warning("settings are put back by the next command", reason=str(error))
+    else:
+        if restored.refused:
+            log.warning("settings could not be put back", reason=restored.refused)
 
 
 def main() -> None:
