@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 from collections.abc import Iterator
 
 import psycopg
@@ -9,6 +10,7 @@ import pytest
 from psycopg import sql
 from sqlalchemy import make_url
 
+from app.core.config import Settings
 from app.core.database import connect
 from app.core.errors import Conflict
 from app.models.migration import MIGRATION_LOCK
@@ -22,15 +24,17 @@ AUTO_CONF = "SELECT name, setting FROM pg_file_settings WHERE sourcefile LIKE %s
 
 
 @pytest.fixture
-def server(database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A migrated database; the three settings of its server are left unset."""
+def server(settings: Settings, database_url: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A migrated database; the three settings of its server are left unset, and are this test's alone meanwhile."""
     monkeypatch.setattr(tuning_service, "BULK_SETTINGS", SETTINGS)
-    assert auto_conf(database_url) == {}
-    yield database_url
-    with connect(database_url, autocommit=True) as connection:
-        for name in SETTINGS:
-            connection.execute(sql.SQL("ALTER SYSTEM RESET {}").format(sql.Identifier(name)))
-        connection.execute("SELECT pg_reload_conf()")
+    with (settings.data_dir / "tuning.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # the workers of a run share one server
+        assert auto_conf(database_url) == {}
+        yield database_url
+        with connect(database_url, autocommit=True) as connection:
+            for name in SETTINGS:
+                connection.execute(sql.SQL("ALTER SYSTEM RESET {}").format(sql.Identifier(name)))
+            connection.execute("SELECT pg_reload_conf()")
 
 
 def auto_conf(url: str) -> dict[str, str]:
