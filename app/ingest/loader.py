@@ -15,8 +15,9 @@ from app.ingest.copy_stream import Batch, CopyStream, Encoded
 from app.ingest.detail_log import DetailLog
 from app.ingest.source import RowBlock, Source
 
-PIECES_AHEAD = 6
-"""Encoded blocks that may wait for a stream: enough to bridge a commit, little enough to bound memory (2 MB each)."""
+PIECES_AHEAD = 32
+"""Encoded blocks (2 MB each) that may wait for a stream: a whole batch, so that the reader can begin the next one for the
+other stream while this one is still copied."""
 
 WAIT_S = 0.5
 
