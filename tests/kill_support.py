@@ -207,13 +207,21 @@ def objects(session: Connection) -> list[tuple[Any, ...]]:
 
 
 def remains(session: Connection) -> list[tuple[Any, ...]]:
-    """What a finished migration must not leave in its database: detached objects, saved settings, sessions of its own."""
-    return session.execute(
-        """SELECT 'detached', name FROM migration_detached
-           UNION ALL SELECT 'saved', name FROM server_settings_saved
-           UNION ALL SELECT 'session', application_name FROM pg_stat_activity
-             WHERE datname = current_database() AND application_name LIKE 'smsctl %' AND pid <> pg_backend_pid()"""
-    ).fetchall()
+    """What a finished migration must not leave in its database: detached objects, saved settings, sessions of its own.
+
+    The server takes a moment to end a session whose client has closed it: what is still there after some seconds stays.
+    """
+    deadline = time.monotonic() + 5
+    while True:
+        left = session.execute(
+            """SELECT 'detached', name FROM migration_detached
+               UNION ALL SELECT 'saved', name FROM server_settings_saved
+               UNION ALL SELECT 'session', application_name FROM pg_stat_activity
+                 WHERE datname = current_database() AND application_name LIKE 'smsctl %' AND pid <> pg_backend_pid()"""
+        ).fetchall()
+        if time.monotonic() > deadline or not any(kind == "session" for kind, _ in left):
+            return left
+        time.sleep(0.05)
 
 
 def altered_settings(session: Connection) -> list[tuple[Any, ...]]:

@@ -15,6 +15,9 @@ PHONE_KEYS = frozenset(
     {"phone", "phone_e164", "phone_national", "phone_original", "numero", "full_name", "address", "nombre", "campo3"}
 )
 
+SENTENCE_KEYS = frozenset({"reason", "error"})
+"""Sentences of other programs, which may quote a number."""
+
 
 def mask_phone(text: str) -> str:
     """`text` with all but the last two digits of anything like a phone number hidden."""
@@ -25,6 +28,8 @@ def _mask(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[st
     for key in PHONE_KEYS & event.keys():
         value = str(event[key])
         event[key] = "*" * max(len(value) - 2, 0) + value[-2:]
+    for key in SENTENCE_KEYS & event.keys():
+        event[key] = mask_phone(str(event[key]))
     return event
 
 

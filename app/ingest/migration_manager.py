@@ -10,7 +10,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TypeVar
@@ -268,6 +268,7 @@ class MigrationManager:
         deadline = time.monotonic() + self._settings.retry_seconds
         while True:
             try:
+                self._require_lock()
                 return action()
             except (psycopg.Error, Unavailable) as error:
                 if not is_passing(error):
@@ -282,31 +283,28 @@ class MigrationManager:
                 log.warning("trying again", reason=reason)
                 self._detail.write("retry", reason=reason)
                 self._stop.wait(RETRY_PAUSE_S)
-                self._lock_again()
 
-    def _lock_again(self) -> None:
-        """The lock went with its connection when the server stopped: take it anew before anything is loaded."""
-        session = self._session
-        if session is None or not session.broken:
+    def _require_lock(self) -> None:
+        """The lock goes with its connection when the server stops: nothing is loaded before it is taken anew.
+
+        Raises: Unavailable while there is no server, Conflict when another migration was quicker.
+        """
+        if self._session is not None and not self._session.closed:
             try:
-                if session is not None:
-                    session.execute("SELECT 1")
-                    return
-            except psycopg.Error:
+                self._session.execute("SELECT 1")
+            except psycopg.OperationalError:
                 log.info("the connection was lost")
-        try:
+                self._session.close()
+        if self._session is None or self._session.closed:
             self._session = self._locked_session()
-        except Unavailable as error:
-            log.warning("no connection yet", reason=str(error))
 
     def _locked_session(self) -> Connection:
         session = connect(self._url_of(), autocommit=True, application_name="smsctl migrate")
-        try:
+        with ExitStack() as undo:
+            undo.callback(session.close)
             ledger.hold_lock(session)
             ledger.end_orphans(session)
-        except BaseException:
-            session.close()
-            raise
+            undo.pop_all()
         return session
 
     def _copy_statistics(self, source: Source, run: Run) -> int:

@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -130,19 +131,18 @@ class Source:
         header = read_header(path)
         self._is_utf8 = header.encoding == "UTF-8"
         self.connection = open_source(path)
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.connection.close)
             # A read transaction left open: writers can prepare, and cannot commit under our reader. From here on the file
             # is opened once more only, by SqliteFile: closing any descriptor of it would drop the lock.
-            self.connection.execute("BEGIN")
-            self.connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            try:
+                self.connection.execute("BEGIN")
+                self.connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+            except SQLITE_ERRORS as error:
+                raise translate_error(path, error) from error
             self._slot_of_column, root_page = self._check_schema()
             self._file = SqliteFile(path, root_page, header)
-        except SQLITE_ERRORS as error:
-            self.connection.close()
-            raise translate_error(path, error) from error
-        except BaseException:
-            self.connection.close()
-            raise
+            undo.pop_all()
         self._select = _select("numeros", COLUMNS)
 
     def close(self) -> None:
@@ -151,6 +151,12 @@ class Source:
         self._file.close()
 
     def _check_schema(self) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], int]:
+        try:
+            return self._read_schema()
+        except SQLITE_ERRORS as error:
+            raise translate_error(self.path, error) from error
+
+    def _read_schema(self) -> tuple[np.ndarray[tuple[int], np.dtype[np.int64]], int]:
         found = {
             bytes(name).decode("utf-8", "replace"): int(root)
             for name, root in self.connection.execute("SELECT name, rootpage FROM sqlite_schema WHERE type = 'table'")

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +59,10 @@ class SqliteFile:
         self.usable = header.page_size - header.reserved_bytes
         self._fd = os.open(path, os.O_RDONLY)
         self._page_count = os.fstat(self._fd).st_size // self.page_size
-        try:
+        with ExitStack() as undo:
+            undo.callback(self.close)
             self.leaves, self.largest_keys = self._find_leaves(root_page)
-        except BaseException:
-            self.close()
-            raise
+            undo.pop_all()
 
     def close(self) -> None:
         """Give the file back."""

@@ -7,14 +7,12 @@ enough to put it back.
 from __future__ import annotations
 
 import os
-import shutil
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import closing
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import psycopg
@@ -27,6 +25,7 @@ from app.ingest.copy_stream import statement
 from app.ingest.kernels.seen import SeenNumbers
 from app.ingest.ledger import BUILDING
 from app.ingest.loader import LoadStopped
+from app.services import tuning_service
 
 BTREES, KEYS, FOREIGN_KEYS, FULLTEXT = 1, 2, 3, 4
 """Stages of restoring. A key is a constraint over an index of the first stage, a matter of a moment."""
@@ -71,25 +70,15 @@ def check_disk(session: Connection, rows: int) -> None:
 
     Raises: Unavailable with the figures.
     """
-    try:
-        row = session.execute("SHOW data_directory").fetchone()
-    except psycopg.errors.InsufficientPrivilege:
-        session.rollback()
+    free, needed = tuning_service.free_disk(session), rows * BYTES_A_CONTACT
+    if free is None:
         return
-    if row is None or not _is_local(session) or not Path(row[0]).exists():
-        return
-    free, needed = shutil.disk_usage(row[0]).free, rows * BYTES_A_CONTACT
     if free < needed:
         raise Unavailable(
             f"The database's disk has {free / 1e9:.1f} GB free and the load needs about {needed / 1e9:.1f} GB: free some "
             "space, or put SMS_DATA_DIR (or the server) on a larger disk. Nothing was changed.",
             code="disk_space",
         )
-
-
-def _is_local(session: Connection) -> bool:
-    host = session.info.host or ""
-    return host.startswith(("/", "127.", "localhost", "::1")) or not host
 
 
 def prepare(session: Connection, run_id: int, rows_to_come: int) -> None:

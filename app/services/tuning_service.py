@@ -150,7 +150,7 @@ def show(db_url: str) -> tuple[Setting, ...]:
 def bulk_settings(connection: psycopg.Connection) -> dict[str, str]:
     """BULK_SETTINGS, with max_wal_size bounded by a third of the free disk where that can be seen (1 GB at least)."""
     wanted = dict(BULK_SETTINGS)
-    free = _free_disk(connection)
+    free = free_disk(connection)
     if free is not None and "max_wal_size" in wanted:
         most = max(int(free * MAX_WAL_SHARE_OF_FREE_DISK), MIN_WAL_BYTES) >> 20
         if most < _size(connection, "max_wal_size", wanted["max_wal_size"]):
@@ -169,7 +169,7 @@ def _tuning(db_url: str) -> Iterator[psycopg.Connection]:
         connection.close()
 
 
-def _free_disk(connection: psycopg.Connection) -> int | None:
+def free_disk(connection: psycopg.Connection) -> int | None:
     """Free bytes beside the server's data; None when it runs elsewhere, or does not say where its data is."""
     host = connection.info.host
     if host not in ("localhost", "127.0.0.1", "::1") and not host.startswith("/"):

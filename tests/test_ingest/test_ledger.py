@@ -188,7 +188,8 @@ def test_orphans_of_a_killed_run_are_ended(database_url: str) -> None:
         bystander.execute("SET lock_timeout = '2s'")
         bystander.execute("LOCK TABLE contacts")
         assert session.execute(
-            "SELECT count(*) FROM pg_stat_activity WHERE application_name = %s", (ledger.LOADING,)
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = %s",
+            (ledger.LOADING,),
         ).fetchone() == (0,)
 
 

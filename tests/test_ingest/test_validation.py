@@ -369,7 +369,7 @@ def test_rules_that_constraints_keep_are_proven_without_them(migrated: tuple[Pat
         "ALTER TABLE contacts DROP CONSTRAINT ck_contacts_phone, DROP CONSTRAINT ck_contacts_values,"
         " DROP CONSTRAINT fk_contacts_migration_run_id",
         "INSERT INTO contacts (migration_run_id, is_mobile, is_valid, phone_e164, phone_national, line_type, source, lada,"
-        " source_id, state_code) VALUES (99, false, true, '+5255', '55', 'satellite', 'api', NULL, 1, 'XXX')",
+        " source_id, state_code) VALUES (99, false, true, '+5255', '55', 'satellite', 'api', NULL, 1, 'ZZZ')",
     )
     assert failed(validate(source, url)) == {"e164", "states_known", "line_types", "not_null", "run_references"}
 

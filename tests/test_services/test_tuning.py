@@ -149,6 +149,6 @@ def test_bulk_settings_need_somewhere_to_be_remembered(empty_database_url: str) 
 def test_write_ahead_log_is_bounded_by_the_free_disk(
     database_url: str, free_gb: int | None, expected: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tuning_service, "_free_disk", lambda _: None if free_gb is None else free_gb << 30)
+    monkeypatch.setattr(tuning_service, "free_disk", lambda _: None if free_gb is None else free_gb << 30)
     with connect(database_url) as connection:
         assert tuning_service.bulk_settings(connection)["max_wal_size"] == expected
