@@ -20,10 +20,7 @@ PAGES = 10_000_000_000 // NUMBERS_A_PAGE + 1
 
 @nb.njit(cache=True, nogil=True, boundscheck=False)
 def _mark(numbers, directory, words, used, first):  # type: ignore[no-untyped-def]
-    """Set the bits of `numbers`; first[i] tells whether numbers[i] was new. Returns (numbers done, pages used).
-
-    Stops early when `words` is full, so that the caller can enlarge it. A number of 0 is passed over.
-    """
+    """Set the bits of `numbers`; first[i] tells whether numbers[i] was new. Returns the pages used; 0 is passed over."""
     for i in range(len(numbers)):
         # The bits lie all over memory: ask for those of the rows to come while this one is looked at.
         if i + 2 * AHEAD < len(numbers):
@@ -40,8 +37,6 @@ def _mark(numbers, directory, words, used, first):  # type: ignore[no-untyped-de
         page = number // NUMBERS_A_PAGE
         slot = directory[page]
         if slot < 0:
-            if (used + 1) * WORDS_A_PAGE > len(words):
-                return i, used
             slot = used
             directory[page] = slot
             used += 1
@@ -51,7 +46,7 @@ def _mark(numbers, directory, words, used, first):  # type: ignore[no-untyped-de
         if not words[word] & bit:
             words[word] |= bit
             first[i] = True
-    return len(numbers), used
+    return used
 
 
 class SeenNumbers:
@@ -59,7 +54,8 @@ class SeenNumbers:
 
     def __init__(self) -> None:
         self._directory: npt.NDArray[np.int32] = np.full(PAGES, -1, dtype=np.int32)
-        self._words: npt.NDArray[np.uint64] = np.zeros(WORDS_A_PAGE * 4096, dtype=np.uint64)
+        # zeros() only reserves addresses: memory comes as pages are taken, one behind the other.
+        self._words: npt.NDArray[np.uint64] = np.zeros(WORDS_A_PAGE * PAGES, dtype=np.uint64)
         self._used = 0
 
     def add(self, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
@@ -68,13 +64,5 @@ class SeenNumbers:
         Zeros stand for 'no number': they are never added and answer False.
         """
         first = np.zeros(len(numbers), dtype=np.bool_)
-        done = 0
-        while True:
-            now, self._used = _mark(numbers[done:], self._directory, self._words, self._used, first[done:])
-            done += now
-            if done == len(numbers):
-                return first
-            # zeros() maps fresh pages lazily: doubling costs address space, and memory only where bits are set.
-            larger = np.zeros(len(self._words) * 2, dtype=np.uint64)
-            larger[: len(self._words)] = self._words
-            self._words = larger
+        self._used = _mark(numbers, self._directory, self._words, self._used, first)
+        return first
