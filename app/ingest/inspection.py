@@ -28,9 +28,9 @@ from app.ingest.source_connection import open_source, read_header, translate_err
 from app.utils.geo_utils import state_code
 
 # What the estimate stands on: measured on 2 cores with synthetic rows (docs/benchmarks.md), linear in rows.
-ROWS_A_SECOND: Final = 300_000
-KEY_SECONDS_A_MILLION: Final = 6.6
-FULL_TEXT_SECONDS_A_MILLION: Final = 11.5
+ROWS_A_SECOND: Final = 330_000
+KEY_SECONDS_A_MILLION: Final = 5.9
+FULL_TEXT_SECONDS_A_MILLION: Final = 6.4
 TARGET_BYTES_A_ROW: Final = 460
 WAL_BYTES: Final = 8 << 30
 TOP_LADAS: Final = 20
