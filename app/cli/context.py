@@ -9,8 +9,12 @@ from typing import Any
 from rich.console import Console
 
 from app.core.config import get_settings
-from app.embedded.postgres import ensure_postgres
+from app.embedded.postgres import application_password, ensure_postgres
 from app.embedded.valkey import ensure_valkey
+from app.services import role_service
+
+APPLICATION_LOGIN = "sms_api"
+"""Login of the embedded server for the service and its workers; a server of yours has the one in DATABASE_URL."""
 
 console = Console(stderr=True, highlight=False)
 
@@ -29,6 +33,19 @@ def database_url(*, admin: bool = False) -> str:
     settings = get_settings()
     chosen = (settings.database_admin_url if admin else None) or settings.database_url
     return chosen.get_secret_value() if chosen else ensure_postgres(settings)
+
+
+def application_url() -> str:
+    """The database as the service and its workers use it: DATABASE_URL, else the embedded server with a role that may
+    only what the application needs (a member of sms_app), made on demand.
+
+    The rights come with the schema: run schema_service.upgrade first.
+    Raises: Unavailable when the embedded server cannot be started.
+    """
+    settings = get_settings()
+    if settings.database_url:
+        return settings.database_url.get_secret_value()
+    return role_service.ensure_login(ensure_postgres(settings), APPLICATION_LOGIN, application_password(settings))
 
 
 def redis_url() -> str:

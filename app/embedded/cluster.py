@@ -22,6 +22,7 @@ from app.embedded.processes import Launch, Spawn
 
 OWNER = "sms_owner"
 PASSWORD = "postgres_password"  # noqa: S105 - the name of its file
+API_PASSWORD = "api_password"  # noqa: S105 - likewise, of the role that the application signs in with
 # Fast shutdown; when a checkpoint outlasts it, immediate (recovers at the next start); then by force.
 STOP_STEPS = ((signal.SIGINT, 180.0), (signal.SIGQUIT, 20.0), (signal.SIGKILL, 10.0))
 # Reasons that pass by themselves: children of a killed postmaster go away, a start that lost a race finds the winner.

@@ -19,7 +19,7 @@ from app.core.database import APPLICATION_NAME
 from app.core.errors import Unavailable
 from app.embedded import cluster, processes
 from app.embedded.binaries import postgres_bin_directory
-from app.embedded.cluster import OWNER, PASSWORD, Postmaster, find_postmaster
+from app.embedded.cluster import API_PASSWORD, OWNER, PASSWORD, Postmaster, find_postmaster
 from app.embedded.layout import (
     Home,
     ServerRecord,
@@ -68,6 +68,12 @@ def ensure_postgres(settings: Settings, spawn: Spawn = processes.spawn_detached)
         with _locked(settings):
             running = _bring_up(settings, spawn)
             return _url(settings, running.port, DATABASE)
+
+
+def application_password(settings: Settings) -> str:
+    """The password of the embedded server's login for the application, made at the first call."""
+    with usable(settings):
+        return secret(settings, API_PASSWORD)
 
 
 def is_initialised(settings: Settings) -> bool:
@@ -128,7 +134,8 @@ def purge_postgres(settings: Settings) -> list[str]:
             removed.append(f"removed {inside}")
         for note in ("postgres.json", "places.json"):
             run_file(settings, note).unlink(missing_ok=True)
-        (base(settings) / "secrets" / PASSWORD).unlink(missing_ok=True)
+        for name in (PASSWORD, API_PASSWORD):
+            (base(settings) / "secrets" / name).unlink(missing_ok=True)
         remove_log(settings, "postgres")
     return removed
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from app.models import (
+    access,
+    audit,
     backup,
     campaign,
     consent,
@@ -10,6 +12,7 @@ from app.models import (
     message,
     migration,
     numbering,
+    permission,
     receipt,
     segment,
     server_setting,
@@ -20,6 +23,8 @@ from app.models.base import Base
 
 __all__ = [
     "Base",
+    "access",
+    "audit",
     "backup",
     "campaign",
     "consent",
@@ -27,6 +32,7 @@ __all__ = [
     "message",
     "migration",
     "numbering",
+    "permission",
     "receipt",
     "segment",
     "server_setting",

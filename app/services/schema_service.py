@@ -24,7 +24,7 @@ from app.core.database import connect, hide_password, libpq_url, sqlalchemy_url
 from app.core.errors import Broken, Conflict, Forbidden, Unavailable
 from app.core.logs import get_logger
 from app.models.message import MESSAGE_FILLFACTOR
-from app.services import numbering_service
+from app.services import numbering_service, role_service
 from app.services.schema_drift import check_drift
 
 __all__ = [
@@ -64,6 +64,7 @@ class SchemaState:
 def upgrade(db_url: str) -> SchemaState:
     """Bring the database to the newest revision, with partitions for the coming months and a numbering plan in force.
 
+    At the end the groups of roles get their rights (role_service); what the role may not do of that is logged.
     Safe to run by several at once, and again. Commits each revision by itself.
 
     Raises: Unavailable (no server, or it went away), Conflict `schema_locked` (tables in use) or `database_encoding`,
@@ -74,6 +75,7 @@ def upgrade(db_url: str) -> SchemaState:
         state = _migrate(db_url, "head")
         numbering_service.ensure_packaged_plan(connection)
         connection.commit()
+        role_service.apply(connection)
         return state
 
 

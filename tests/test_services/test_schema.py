@@ -17,6 +17,28 @@ from app.core.database import connect
 from app.core.errors import Conflict, Forbidden, Unavailable
 from app.models import (
     Base,
+    access,
+    audit,
+    backup,
+    campaign,
+    consent,
+    contact,
+    message,
+    migration,
+    numbering,
+    permission,
+    receipt,
+    segment,
+    server_setting,
+    suppression,
+    user,
+)
+from app.models.base import State, is_one_of, moves
+from app.services import schema_service
+
+MODULES = (
+    access,
+    audit,
     backup,
     campaign,
     consent,
@@ -27,14 +49,11 @@ from app.models import (
     receipt,
     segment,
     server_setting,
-    suppression,
-    user,
 )
-from app.models.base import State, is_one_of, moves
-from app.services import schema_service
-
-MODULES = (backup, campaign, consent, contact, message, migration, numbering, receipt, segment, server_setting)
 ENUM_CHECKS: dict[tuple[str, str], type[StrEnum] | type[IntEnum]] = {
+    ("audit_events", "actor_kind"): permission.CallerKind,
+    ("audit_events", "result"): audit.AuditResult,
+    ("auth_sessions", "revoke_reason"): access.RevokeReason,
     ("backups", "kind"): backup.BackupKind,
     ("backups", "state"): backup.BackupState,
     ("campaign_moves", "from_state"): campaign.CampaignState,
@@ -172,9 +191,9 @@ def test_tables_in_use_stop_an_upgrade_with_one_line(empty_database_url: str, mo
     schema_service.upgrade(empty_database_url)
     monkeypatch.setattr(schema_service, "LOCK_TIMEOUT", "100ms")
     with connect(empty_database_url) as reader:
-        reader.execute("SELECT count(*) FROM contacts")
+        reader.execute("SELECT count(*) FROM users")
         with pytest.raises(Conflict) as caught:
-            schema_service.downgrade(empty_database_url, "0003")
+            schema_service.downgrade(empty_database_url, "0004")
     assert caught.value.code == "schema_locked"
     assert schema_service.current(empty_database_url) == schema_service.head()
 
