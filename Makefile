@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 ROWS ?= 1000000
-SYSTEM_PACKAGES := pgloader
+SYSTEM_PACKAGES := pgloader nginx openssl
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help

@@ -8,7 +8,7 @@ from typing import NoReturn
 import psycopg
 import typer
 
-from app.cli import backup, db, demo, migrate, numbering, server, source
+from app.cli import api_keys, audit, backup, db, demo, keys, migrate, numbering, server, source, users
 from app.cli.context import console
 from app.core.config import get_settings
 from app.core.database import translate_error
@@ -26,6 +26,10 @@ app.add_typer(source.group, name="source", help="The SQLite file to move: write 
 app.add_typer(migrate.group, name="migrate", help="Move numeros.db into PostgreSQL, prove it, report it, undo it.")
 app.add_typer(numbering.group, name="numbering", help="Mexico's national numbering plan: look up, import, reclassify.")
 app.add_typer(db.group, name="db", help="Schema, connection URL and server settings.")
+app.add_typer(audit.group, name="audit", help="The audit log: prove that it is what was written, look at it.")
+app.add_typer(users.group, name="users", help="Accounts: make, invite, change, disable, list.")
+app.add_typer(api_keys.group, name="api-keys", help="Keys for machines: make, list, revoke.")
+app.add_typer(keys.group, name="keys", help="The keys that sign access tokens: list, rotate, retire.")
 app.add_typer(backup.group, name="backup", help="Full, verified backups of the database.")
 app.command("up")(server.up)
 app.command("down")(server.down)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
+import psycopg
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from app.core.config import ApiSettings
 from app.core.database import CONNECT_TIMEOUT_S, sqlalchemy_url
@@ -41,18 +42,49 @@ class Database:
 
         Raises: Unavailable when no connection can be had, or it is lost meanwhile.
         """
-        try:
+        with _told():
             async with self._sessions() as session, session.begin():
                 yield session
-        except PoolTimeoutError as error:
-            raise Unavailable("All database connections are in use: try again.", code="database_busy") from error
-        except (OperationalError, InterfaceError) as error:
-            raise Unavailable("The database cannot be reached: try again.", code="database_unreachable") from error
-        except DBAPIError as error:
-            if error.connection_invalidated:
-                raise Unavailable("The database connection was lost: try again.", code="database_lost") from error
-            raise
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncConnection]:
+        """A connection for one SELECT, without BEGIN and ROLLBACK around it: two trips to the server fewer.
+
+        Raises: Unavailable as transaction().
+        """
+        with _told():
+            async with self.engine.connect() as connection:
+                yield await connection.execution_options(isolation_level="AUTOCOMMIT")
 
     async def close(self) -> None:
         """Close every connection."""
         await self.engine.dispose()
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """What the driver says, as errors that a client understands; mistakes of ours go through as they are."""
+    try:
+        yield
+    except PoolTimeoutError as error:
+        raise Unavailable("All database connections are in use: try again.", code="database_busy") from error
+    except DBAPIError as error:
+        passing = _passing(error)
+        if passing is None:
+            raise
+        raise passing from error
+
+
+def _passing(error: DBAPIError) -> Unavailable | None:
+    """What a client is told of an error that passes by itself; None: it is a mistake of ours."""
+    cause = error.orig
+    if isinstance(cause, psycopg.errors.LockNotAvailable):
+        message = cause.diag.message_primary or "The rows are in use: try again."
+        return Unavailable(message[0].upper() + message[1:], code="locked")
+    if isinstance(cause, psycopg.errors.QueryCanceled):
+        return Unavailable("The answer took too long and was given up.", code="statement_timeout")
+    if isinstance(cause, psycopg.errors.DeadlockDetected | psycopg.errors.SerializationFailure):
+        return Unavailable("Others changed the same rows: try again.", code="try_again")
+    if isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated:
+        return Unavailable("The database cannot be reached: try again.", code="database_unreachable")
+    return None

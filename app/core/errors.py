@@ -4,7 +4,9 @@ AppError
 ├── InvalidInput      the caller gave something that cannot be used     exit 2   HTTP 422
 ├── NotFound          what was named does not exist                     exit 3   HTTP 404
 ├── Conflict          the state of things does not allow it now         exit 4   HTTP 409
+├── Unauthenticated   nobody knows who the caller is                    exit 5   HTTP 401
 ├── Forbidden         the caller may not                                exit 5   HTTP 403
+├── TooMany           the caller asked too often: wait                  exit 6   HTTP 429
 ├── Unavailable       something outside must be mended or waited for    exit 6   HTTP 503
 └── Broken            a promise of our own did not hold: stop, keep the evidence   exit 7   HTTP 500
 
@@ -42,10 +44,26 @@ class Conflict(AppError):
     exit_code = 4
 
 
+class Unauthenticated(AppError):
+    """Who the caller is, is not proven: no credentials, wrong ones, or ones that hold no longer."""
+
+    exit_code = 5
+
+
 class Forbidden(AppError):
     """The caller has no right to it."""
 
     exit_code = 5
+
+
+class TooMany(AppError):
+    """A limit was reached; after `retry_after_s` seconds it is worth trying again."""
+
+    exit_code = 6
+
+    def __init__(self, message: str, *, code: str, retry_after_s: int) -> None:
+        super().__init__(message, code=code)
+        self.retry_after_s = retry_after_s
 
 
 class Unavailable(AppError):

@@ -12,7 +12,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypedDict
@@ -38,7 +38,7 @@ class RunAs(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Launch:
-    """A server to start: its command, where its output goes, and as whom."""
+    """A server to start: its command, where its output goes, and as whom. `environment` None: a clean one."""
 
     arguments: tuple[str, ...]
     log: Path
@@ -46,6 +46,7 @@ class Launch:
     run_as: RunAs
     death_signal: signal.Signals
     keep_open: tuple[int, ...] = ()
+    environment: Mapping[str, str] | None = None
 
 
 Spawn = Callable[[Launch], int]
@@ -68,7 +69,7 @@ def spawn_detached(launch: Launch) -> int:
             stdout=subprocess.PIPE,
             stderr=log,
             cwd=launch.cwd,
-            env=clean_environment(),
+            env=clean_environment() if launch.environment is None else launch.environment,
             start_new_session=True,
             pass_fds=launch.keep_open,
             **launch.run_as,
@@ -97,7 +98,7 @@ def spawn_owned(launch: Launch) -> subprocess.Popen[bytes]:
             stdout=log,
             stderr=log,
             cwd=launch.cwd,
-            env=clean_environment(),
+            env=clean_environment() if launch.environment is None else launch.environment,
             start_new_session=True,
             pass_fds=launch.keep_open,
             preexec_fn=die_with_parent,  # noqa: PLW1509 - the supervisor has one thread

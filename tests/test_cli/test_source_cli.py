@@ -127,7 +127,7 @@ def test_inspect_for_a_person_tells_the_whole_story(source: Path) -> None:
     assert done.returncode == 0, done.stderr
     for expected in (
         "3,000 rows", "exactly as expected", "phone_national", "municipio_sep", "dddddddddd", "DISTRITO FEDERAL",
-        "300,000 rows/s", "Needs attention", "smsctl migrate run",
+        "330,000 rows/s", "Needs attention", "smsctl migrate run",
     ):  # fmt: skip
         assert expected in done.stdout
     assert "\x1b" not in done.stdout
