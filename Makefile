@@ -7,7 +7,7 @@ SYSTEM_PACKAGES := pgloader nginx openssl
 STAMP := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-system demo test check format lock bench clean
+.PHONY: help setup setup-system demo test check format lock bench bench-service clean
 
 help:  ## Show this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | expand -t 16
@@ -50,6 +50,9 @@ lock: setup  ## Pin the dependencies anew
 
 bench: setup  ## Measure the migration against its floors (about ten minutes)
 	$(BIN)/python -m benchmarks.migration
+
+bench-service: setup  ## Measure the API: latency at 200 requests/s, throughput beside a bare route (about two minutes)
+	$(BIN)/python -m benchmarks.service
 
 clean:  ## Remove caches; data stays (smsctl down --purge removes it)
 	rm -rf .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist

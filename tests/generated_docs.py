@@ -6,6 +6,7 @@ what is there equal to what this module would write.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,12 +16,17 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from app.api.routes import PUBLIC, key_of
+from app.api.v1.api import ROUTES
 from app.core.config import PROJECT_ROOT, Settings
+from app.core.deps import permission_of
 from app.ingest.field_mapping import CONTACT_FIELDS, MISSING_LADA_FIELDS, STATISTICS_FIELDS, FieldMapping
+from app.models.permission import ROLE_PERMISSIONS, WHAT_IT_ALLOWS, Permission
+from app.models.user import Role
 from tests.house_support import ROOT
 
 SECTION = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
-PAGES = ("docs/settings.md", "docs/mapping.md")
+PAGES = ("docs/settings.md", "docs/mapping.md", "docs/permissions.md")
 ENV_EXAMPLE = ".env.example"
 ENV_HEAD = """\
 # Every setting, with its default. Copy to .env and take the # off what you change. docs/settings.md explains them.
@@ -54,6 +60,8 @@ def default_of(field: FieldInfo) -> str:
     value = field.default
     if isinstance(value, Path):
         return str(value.relative_to(PROJECT_ROOT)) if value.is_relative_to(PROJECT_ROOT) else str(value)
+    if isinstance(value, list):
+        return json.dumps(value)
     return "" if value is None or value is PydanticUndefined else str(value)
 
 
@@ -67,9 +75,10 @@ def _allowed(field: FieldInfo) -> str:
         "float": "number",
         "str": "text",
         "Path": "path",
-        "SecretStr": "URL, kept out of logs",
+        "SecretStr": "text, kept out of logs",
+        "list": "JSON list",
     }
-    kinds = (getattr(it, "__name__", "") for it in (kind, *get_args(kind)))
+    kinds = (getattr(it, "__name__", "") for it in (get_origin(kind) or kind, *get_args(kind)))
     words = next((names[it] for it in kinds if it in names), "text")
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     limits = [f"{sign} {getattr(it, key)}" for it in field.metadata for key, sign in signs.items() if hasattr(it, key)]
@@ -107,8 +116,36 @@ def _mapping_table(fields: tuple[FieldMapping, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def permissions_table() -> str:
+    """Permissions, what they allow, and who has them."""
+    lines = [f"| permission | allows to | {' | '.join(Role)} |", f"|---|---|{'---|' * len(Role)}"]
+    for permission in Permission:
+        marks = ("yes" if permission in ROLE_PERMISSIONS[role] else "" for role in Role)
+        lines.append(f"| `{permission}` | {WHAT_IT_ALLOWS[permission]} | {' | '.join(marks)} |")
+    return "\n".join(lines) + "\n"
+
+
+def routes_table() -> str:
+    """Routes, what they are for, and what they need."""
+    lines = ["| route | what it does | needs |", "|---|---|---|"]
+    for route in ROUTES:
+        permission = permission_of(route)
+        if permission is not None:
+            lines.append(f"| `{key_of(route)}` | {route.summary} | `{permission}` |")
+    return "\n".join(lines) + "\n"
+
+
+def public_table() -> str:
+    """Routes that ask for nothing, and why."""
+    lines = ["| route | why |", "|---|---|"]
+    return "\n".join([*lines, *(f"| `{route}` | {reason} |" for route, reason in PUBLIC.items())]) + "\n"
+
+
 WRITERS: dict[str, Callable[[], str]] = {
     "settings": settings_tables,
+    "permissions": permissions_table,
+    "routes": routes_table,
+    "public routes": public_table,
     "contacts": lambda: _mapping_table(CONTACT_FIELDS),
     "source_statistics": lambda: _mapping_table(STATISTICS_FIELDS),
     "missing_ladas": lambda: _mapping_table(MISSING_LADA_FIELDS),

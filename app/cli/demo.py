@@ -1,4 +1,4 @@
-"""smsctl demo: the whole of it on synthetic data, or on the file that is given, from nothing to a proven, backed-up table."""
+"""smsctl demo: the whole of it on synthetic data, or on the file that is given, from nothing to a running service."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import migrate
+from app.cli import demo_service, migrate
 from app.cli import source as source_command
 from app.cli.backup import pg_tools
 from app.cli.context import console, database_url, redis_url
@@ -26,11 +26,18 @@ DEMO_DIRTY = 0.005
 def demo(
     rows: Annotated[int, typer.Option(min=1, help="Rows of the synthetic numeros.db.")] = 1_000_000,
     source: Annotated[Path | None, typer.Option(help="Use this numeros.db in place of a synthetic one.")] = None,
-    leave: Annotated[bool, typer.Option("--exit", help="Stop every server at the end.")] = False,
+    leave: Annotated[
+        bool, typer.Option("--exit", help="Check the API and stop every server at the end, in place of staying.")
+    ] = False,
 ) -> None:
-    """Set up, migrate, validate, report, back up; then say what to do next."""
+    """Set up, migrate, validate, report, back up, and run the API over it until Ctrl-C."""
     try:
         _demo(rows, source)
+        _say(7, "Service")
+        if leave:
+            demo_service.check(get_settings())
+        else:
+            demo_service.serve(get_settings())
     finally:
         if leave:
             for line in stop_all(get_settings()):
@@ -75,7 +82,7 @@ def _demo(rows: int, source: Path | None) -> None:
 
 
 def _say(step: int, what: str) -> None:
-    console.print(f"\n[bold cyan]{step}/6[/] [bold]{what}[/]")
+    console.print(f"\n[bold cyan]{step}/7[/] [bold]{what}[/]")
 
 
 def _next_steps(output: Path) -> None:
@@ -86,6 +93,7 @@ def _next_steps(output: Path) -> None:
         "  .venv/bin/smsctl source inspect /their/numeros.db  analyse your own file\n"
         "  make demo SOURCE=/their/numeros.db                 migrate it\n"
         "  .venv/bin/smsctl db url                            the address for psql and other programs\n"
+        "  .venv/bin/smsctl up                                run the service on it again\n"
         "  .venv/bin/smsctl down                              stop the servers (--purge removes the data)\n",
         soft_wrap=True,
         markup=True,

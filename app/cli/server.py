@@ -7,14 +7,17 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import typer
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.cli.context import application_url, database_url, redis_url
+from app.cli.transactions import in_transaction
 from app.core.config import ApiSettings, Settings, get_settings
 from app.core.database import hide_password
 from app.core.errors import InvalidInput
 from app.embedded.api_process import ApiChild, Backends
 from app.embedded.servers import stop_all
 from app.embedded.supervisor import Child, server_children, supervise
+from app.models.user import Role
 from app.services import schema_service, user_service
 
 PortOption = Annotated[
@@ -81,10 +84,25 @@ class Announcer:
 
 
 def how_to_sign_in(address: str) -> str:
-    """One line: the request that signs in, or the command that makes the first account."""
-    if user_service.has_users(database_url()):
+    """One line: the request that signs in, or the command that makes the first administrator."""
+    if has_admin():
         return f'POST {address}/api/v1/auth/login {{"email": …, "password": …}}'
-    return f"there is no account yet; make one: {FIRST_USER}"
+    return f"there is no administrator yet; make one: {FIRST_USER}"
+
+
+def has_admin() -> bool:
+    """Whether an administrator could sign in."""
+
+    async def work(session: AsyncSession) -> bool:
+        after = None
+        while True:
+            page = await user_service.list_users(session, after=after, limit=user_service.LARGEST_PAGE)
+            if any(it.role is Role.ADMIN and it.has_password and it.disabled_at is None for it in page.items):
+                return True
+            if (after := page.last_id) is None:
+                return False
+
+    return in_transaction(work)
 
 
 def down(

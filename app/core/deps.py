@@ -39,7 +39,7 @@ async def get_reader(request: Request) -> AsyncIterator[AsyncConnection]:
         yield connection
 
 
-def get_origin(request: Request) -> Origin:
+async def get_origin(request: Request) -> Origin:
     """Where the request came from, for the audit log."""
     agent = request.headers.get("user-agent")
     return Origin(
@@ -77,13 +77,13 @@ async def get_caller(request: Request, origin: OriginDep) -> Caller:
 CallerDep = Annotated[Caller, Depends(get_caller)]
 
 
-def get_auth(request: Request) -> AuthService:
+async def get_auth(request: Request) -> AuthService:
     """Sign-in."""
     auth: AuthService = request.app.state.auth
     return auth
 
 
-def get_db(request: Request) -> Database:
+async def get_db(request: Request) -> Database:
     """The pool, for services that own their transactions."""
     db: Database = request.app.state.db
     return db
@@ -137,7 +137,7 @@ def permission_of(route: APIRoute) -> Permission | None:
     return next(iter(found), None)
 
 
-def get_cursors(request: Request) -> Cursors:
+async def get_cursors(request: Request) -> Cursors:
     """Maker and reader of the cursors of pages."""
     cursors: Cursors = request.app.state.cursors
     return cursors

@@ -104,7 +104,7 @@ class ApiChild:
         if wanted == 0:
             return processes.choose_port(None)
         deadline = time.monotonic() + (HAND_OVER_S if self.port is not None else 0.0)
-        while not _is_free(self.settings.api.host, wanted):
+        while not is_free(self.settings.api.host, wanted):
             if time.monotonic() >= deadline:
                 raise Conflict(
                     f"Port {wanted} of {self.settings.api.host} is in use: stop what listens there, or choose another "
@@ -164,7 +164,7 @@ class ApiChild:
                 return False
 
 
-def _is_free(host: str, port: int) -> bool:
+def is_free(host: str, port: int) -> bool:
     """Whether a server could listen there now. Raises: Conflict when the address is none of this machine's."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(family) as probe:

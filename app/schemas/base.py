@@ -15,8 +15,13 @@ T = TypeVar("T")
 Line = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
 """A name of something: one to 200 characters, spaces around it taken off."""
 EmailText = Annotated[
-    str, StringConstraints(strip_whitespace=True, min_length=3, max_length=254, pattern=r"^[^@\s]+@[^@\s]+$")
-]
+    str,
+    StringConstraints(
+        strip_whitespace=True, min_length=6, max_length=254,
+        pattern=r"^[A-Za-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@([A-Za-z0-9]([A-Za-z0-9-]{0,61}[A-Za-z0-9])?\.)+[A-Za-z0-9-]{2,63}$",
+    ),
+]  # fmt: skip
+"""An address as accounts are made with: of a domain, in ASCII."""
 
 
 class Incoming(BaseModel):

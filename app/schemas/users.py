@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, WithJsonSchema
 
 from app.models.permission import Permission
 from app.models.user import Role
@@ -14,6 +14,9 @@ from app.schemas.auth import Password
 from app.schemas.base import LARGEST_INT, EmailText, Incoming, Line, Outgoing
 
 MOST_DAYS = 365
+SCOPES = tuple(permission for permission in Permission if permission is not Permission.SELF)
+"""What a key may be given: its own account is a person's business."""
+Scope = Annotated[Permission, WithJsonSchema({"type": "string", "enum": [str(scope) for scope in SCOPES]})]
 KeyName = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 
 
@@ -38,7 +41,7 @@ class UserCreateIn(Incoming):
     email: EmailText = Field(examples=["ana@example.com"])
     role: Role = Field(examples=["manager"])
     full_name: Line | None = Field(None, examples=["Ana Ruiz"])
-    password: Password | None = Field(None, examples=["correct horse battery staple"])
+    password: Password | None = Field(None, examples=["sunlit-otter-carries-9-lanterns"])
 
 
 class InvitationIn(Incoming):
@@ -92,8 +95,11 @@ class ApiKeyOut(Outgoing):
 class ApiKeyCreateIn(Incoming):
     """A new key. It may at most what its owner may."""
 
-    name: KeyName = Field(examples=["nightly export"])
-    scopes: list[Permission] = Field(min_length=1, max_length=len(Permission), examples=[["contacts:read"]])
+    name: SCOPES = tuple(permission for permission in Permission if permission is not Permission.SELF)
+"""What a key may be given: its own account is a person's business."""
+Scope = Annotated[Permission, WithJsonSchema({"type": "string", "enum": [str(scope) for scope in SCOPES]})]
+KeyName = Field(examples=["nightly export"])
+    scopes: list[Scope] = Field(min_length=1, max_length=len(SCOPES), examples=[["contacts:read"]])
     days: int = Field(ge=1, le=MOST_DAYS, description="Days until it ends.", examples=[90])
     owner_id: UUID | None = Field(
         None, description="Account in whose name it acts; another's needs `api_keys:manage`.", examples=[None]

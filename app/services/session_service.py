@@ -3,7 +3,7 @@
 Each exchange holds the session's row, so that of several at once one comes first. Who comes with a token that was
 exchanged already gets another pair only if all of this is true; otherwise two hold the token and the family ends:
 
-- the exchange was at most `retry_window_s` ago;
+- the exchange was less than `retry_window_s` ago;
 - it was the last one of the family: its successor was not used.
 
 Then that successor is dead, the new one takes its place, and the window is not any longer for it. So there is one live
@@ -97,8 +97,9 @@ async def open_session(session: AsyncSession, account: Account, life: timedelta,
 
 async def exchange(session: AsyncSession, refresh_token: str, window_s: int, origin: Origin) -> OpenSession | Refusal:
     """The session of `refresh_token` with its next token, or why not. Nothing is raised: what was done must be committed."""
-    now, hashed = clock.utc_now(), digest(refresh_token)
+    hashed = digest(refresh_token)
     found = await _held(session, hashed)
+    now = clock.utc_now()  # after the wait for the row: of several at once the later ones must see that time has passed
     if found is None:
         return Refusal.UNKNOWN
     if found.revoked_at is not None or found.expires_at <= now or found.disabled_at is not None:
@@ -185,7 +186,7 @@ async def _is_honest_retry(
 ) -> bool:
     """Whether a used token may be exchanged once more; if so, what its first exchange gave is dead."""
     used_at = await session.scalar(select(RefreshToken.used_at).where(RefreshToken.token_hash == hashed))
-    if used_at is None or used_at == REPLACED or now - used_at > timedelta(seconds=window_s):
+    if used_at is None or used_at == REPLACED or now - used_at >= timedelta(seconds=window_s):
         return False
     of_family = RefreshToken.session_id == session_id
     later = exists().where(of_family, RefreshToken.token_hash != hashed, RefreshToken.used_at >= used_at)

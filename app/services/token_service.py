@@ -230,6 +230,12 @@ def base64_url(data: bytes) -> str:
     return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
 
 
+def thumbprint(public: bytes) -> str:
+    """The key id of an Ed25519 key (RFC 7638, RFC 8037): these members, in this order, without spaces."""
+    members = {"crv": "Ed25519", "kty": "OKP", "x": base64_url(public)}
+    return base64_url(sha256(json.dumps(members, separators=(",", ":")).encode()).digest())
+
+
 async def _lock(session: AsyncSession) -> None:
     await session.execute(select(func.pg_advisory_xact_lock(KEY_LOCK)))
 
@@ -237,12 +243,7 @@ async def _lock(session: AsyncSession) -> None:
 async def _make(session: AsyncSession, vault: Vault) -> str:
     private = Ed25519PrivateKey.generate()
     public = private.public_key().public_bytes_raw()
-    members = {
-        "crv": "Ed25519",
-        "kty": "OKP",
-        "x": base64_url(public),
-    }  # RFC 7638: these, in this order, without spaces
-    kid = base64_url(sha256(json.dumps(members, separators=(",", ":")).encode()).digest())
+    kid = thumbprint(public)
     newest = await session.scalar(select(func.max(SigningKey.created_at)))
     now = clock.utc_now()
     created = max(now, newest + timedelta(microseconds=1)) if newest else now

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -25,6 +25,7 @@ from tests.conftest import with_database
 from tests.test_api.support import Service, application, settings_for
 
 READY = "/health/ready"
+PATIENCE_S = 30.0
 
 
 def checks(client: TestClient, status: int, overall: str) -> dict[str, tuple[str, str | None]]:
@@ -32,6 +33,14 @@ def checks(client: TestClient, status: int, overall: str) -> dict[str, tuple[str
     answer = client.get(READY)
     assert (answer.status_code, answer.json()["status"]) == (status, overall), answer.text
     return {it["name"]: (it["status"], it["detail"]) for it in answer.json()["checks"]}
+
+
+def wait_for(holds: Callable[[], bool]) -> None:
+    """Until it does."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 def test_all_is_well(api: Service) -> None:
@@ -63,10 +72,7 @@ def test_without_valkey_the_service_works_degraded_and_says_so_until_it_is_back(
         assert client.get("/api/v1/auth/keys").status_code == 200
         assert client.get("/api/v1/contacts").status_code == 401
         ensure_valkey(own_valkey)
-        for _ in range(300):
-            if client.get(READY).json()["status"] == "ok":
-                break
-            time.sleep(0.05)
+        wait_for(lambda: client.get(READY).json()["status"] == "ok")
         assert checks(client, 200, "ok")
 
 
@@ -138,3 +144,20 @@ def test_metrics_count_by_template_and_never_by_what_a_client_wrote(api: Service
     assert "sms_http_requests_in_flight 1.0" in text
     assert "sms_db_pool_size 5.0" in text
     assert "sms_limiter_degraded 0.0" in text
+
+
+def test_service_starts_without_its_database_and_signs_in_once_it_is_there(
+    settings: Settings, server_url: str, template_database: str, valkey_url: str
+) -> None:
+    name = f"sms_late_{uuid4().hex[:12]}"
+    made = settings_for(settings, with_database(server_url, name), valkey_url)
+    create = sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(name), sql.Identifier(template_database))
+    drop = sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name))
+    with closing(connect(server_url, autocommit=True)) as session, application(made) as client:
+        assert checks(client, 503, "unavailable")["database"][0] == "failed"
+        session.execute(create)
+        try:
+            wait_for(lambda: bool(client.get("/api/v1/auth/keys").json().get("keys")))
+            assert checks(client, 200, "ok")
+        finally:
+            session.execute(drop)

@@ -24,7 +24,7 @@ routes = Routes("/api/v1/audit", "audit")
 TextQuery = Annotated[str | None, Query(max_length=200, min_length=1)]
 
 
-def get_filter(
+async def get_filter(
     actor_id: Annotated[UUID | None, Query(description="Account that acted.")] = None,
     action: TextQuery = None,
     object_type: TextQuery = None,

@@ -19,6 +19,7 @@ from app.services.user_service import Invited, UserView
 
 LISTING = "users"
 routes = Routes("/api/v1/users", "users")
+invitations = Routes("/api/v1/invitations", "users")
 
 UserId = Annotated[UUID, Path(description="Id of the account.", examples=["01890a5d-ac96-774b-bcce-b302099a8057"])]
 MANAGE = Permission.USERS_MANAGE
@@ -54,7 +55,7 @@ async def user_create(
         )  # fmt: skip
 
 
-@routes.add("POST", "/invitations", MANAGE, "Invite somebody", InvitationOut, status=201, problems=[409])
+@invitations.add("POST", "", MANAGE, "Invite somebody", InvitationOut, status=201, problems=[409])
 async def user_invite(
     given: InvitationIn, request: Request, session: SessionDep, caller: CallerDep, origin: OriginDep
 ) -> InvitationOut:
