@@ -2,21 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Annotated, Generic, TypeVar
 
 from fastapi import Query
+from pydantic import BeforeValidator
 
 from app.core.cursors import LONGEST, Cursors
 from app.core.errors import InvalidInput
 from app.schemas.base import MOST_ITEMS
 
 T = TypeVar("T")
+ISO = re.compile(r"\d{4}-\d{2}-\d{2}[Tt ]\d{2}:\d{2}")
 FIRST_YEAR, LAST_YEAR = 1900, 9000
 """No instant of ours is beyond; at the ends of the calendar itself some have no UTC."""
 
+
+def _iso(value: object) -> object:
+    if isinstance(value, str) and not ISO.match(value):
+        raise ValueError("must be a date and a time as in RFC 3339, as 2026-01-15T18:30:00Z")
+    return value
+
+
+Instant = Annotated[datetime, BeforeValidator(_iso)]
+"""What pydantic takes besides (seconds since 1970, bare dates) means different things to different people."""
 LimitQuery = Annotated[int, Query(ge=1, le=MOST_ITEMS, description="Items on the page.", examples=[50])]
 CursorQuery = Annotated[
     str | None, Query(max_length=LONGEST, description="`next` of the page before; without it the first page.")

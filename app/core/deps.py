@@ -20,6 +20,7 @@ from app.models.audit import AuditResult
 from app.models.permission import Caller, CallerKind, Origin, Permission
 from app.services import audit_service
 from app.services.auth_service import AuthService
+from app.services.session_service import client_network
 
 LONGEST_AGENT = 300
 LONGEST_TOKEN = 4096
@@ -64,7 +65,7 @@ async def get_caller(request: Request, origin: OriginDep) -> Caller:
     try:
         caller = await auth.authenticate(bearer(request), origin)
     except Unauthenticated:
-        await _count(request, "per_address", limits.per_address, origin.address or "none")
+        await _count(request, "per_address", limits.per_address, client_network(origin))
         raise
     facts_of(request.scope).caller = caller.public_id
     if caller.kind is CallerKind.API_KEY:
@@ -93,13 +94,12 @@ AuthDep = Annotated[AuthService, Depends(get_auth)]
 DatabaseDep = Annotated[Database, Depends(get_db)]
 
 
-async def limit_address(request: Request) -> None:
+async def limit_address(request: Request, origin: OriginDep) -> None:
     """Count a request that needs no sign-in against the limit of its address.
 
     Raises: TooMany.
     """
-    address = request.client.host if request.client else "none"
-    await _count(request, "per_address", _settings(request).limits.per_address, address)
+    await _count(request, "per_address", _settings(request).limits.per_address, client_network(origin))
 
 
 class Require:

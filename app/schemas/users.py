@@ -95,10 +95,7 @@ class ApiKeyOut(Outgoing):
 class ApiKeyCreateIn(Incoming):
     """A new key. It may at most what its owner may."""
 
-    name: SCOPES = tuple(permission for permission in Permission if permission is not Permission.SELF)
-"""What a key may be given: its own account is a person's business."""
-Scope = Annotated[Permission, WithJsonSchema({"type": "string", "enum": [str(scope) for scope in SCOPES]})]
-KeyName = Field(examples=["nightly export"])
+    name: KeyName = Field(examples=["nightly export"])
     scopes: list[Scope] = Field(min_length=1, max_length=len(SCOPES), examples=[["contacts:read"]])
     days: int = Field(ge=1, le=MOST_DAYS, description="Days until it ends.", examples=[90])
     owner_id: UUID | None = Field(

@@ -6,15 +6,13 @@ gives it back. An address that must wait no longer counts against accounts, so t
 
 from __future__ import annotations
 
-import ipaddress
-
 from app.core.config import AuthSettings
 from app.core.errors import TooMany
 from app.core.logs import get_logger
 from app.core.rate_limits import Decision, RateLimiter
 from app.core.security import digest
 from app.models.permission import Origin
-from app.services.session_service import client_address
+from app.services.session_service import client_network
 
 ACCOUNT, ADDRESS = "login-account", "login-address"
 
@@ -56,15 +54,7 @@ class LoginThrottle:
         return await self._limiter.hit(self._settings.logins_per_account, ACCOUNT, _name(account), cost=cost)
 
     async def _address(self, _: str, origin: Origin, cost: int) -> Decision:
-        return await self._limiter.hit(self._settings.logins_per_address, ADDRESS, _name(_network(origin)), cost=cost)
-
-
-def _network(origin: Origin) -> str:
-    """The address; of IPv6 its network of 64 bits: whoever has one address of it has them all."""
-    address = client_address(origin)
-    if address is not None and ":" in address:
-        return str(ipaddress.ip_network((address, 64), strict=False))
-    return address or "none"
+        return await self._limiter.hit(self._settings.logins_per_address, ADDRESS, _name(client_network(origin)), cost=cost)
 
 
 def _name(text: str) -> str:

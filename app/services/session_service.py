@@ -166,6 +166,14 @@ def client_address(origin: Origin) -> str | None:
         return None
 
 
+def client_network(origin: Origin) -> str:
+    """What limits by address count: the address; of IPv6 its network of 64 bits, as who has one of it has them all."""
+    address = client_address(origin)
+    if address is not None and ":" in address:
+        return str(ipaddress.ip_network((address, 64), strict=False))
+    return address or "none"
+
+
 async def _held(session: AsyncSession, hashed: bytes) -> Any:
     """The token with its session, whose row is held from here on, and its account."""
     shown = (

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import Depends, Query
 
-from app.api.pages import CursorQuery, LimitQuery, Listing, as_utc, cut
+from app.api.pages import CursorQuery, Instant, LimitQuery, Listing, as_utc, cut
 from app.api.routes import Routes
 from app.core.deps import CallerDep, CursorsDep, OriginDep, SessionDep
 from app.models.audit import AuditResult
@@ -30,8 +29,8 @@ async def get_filter(
     object_type: TextQuery = None,
     object_id: TextQuery = None,
     result: Annotated[AuditResult | None, Query(description="How it ended.")] = None,
-    since: Annotated[datetime | None, Query(description="First instant; UTC when it has no offset.")] = None,
-    until: Annotated[datetime | None, Query(description="First instant that is no longer meant.")] = None,
+    since: Annotated[Instant | None, Query(description="First instant; UTC when it has no offset.")] = None,
+    until: Annotated[Instant | None, Query(description="First instant that is no longer meant.")] = None,
 ) -> AuditFilter:
     """Which events are asked for."""
     return AuditFilter(actor_id, action, object_type, object_id, result, as_utc(since), as_utc(until))
