@@ -5,17 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI, Request
-from fastapi.responses import HTMLResponse
+from fastapi import FastAPI
 from sqlalchemy import event
 from sqlalchemy.exc import ProgrammingError
 
 from app import __version__
-from app.api import errors, middleware, openapi
-from app.api.docs_page import DOCS_HTML, OPENAPI_PATH, TITLE
+from app.api import docs_page, errors, middleware, openapi
+from app.api.docs_page import OPENAPI_PATH, TITLE
 from app.api.report_desk import ReportDesk
 from app.api.v1.api import ROUTES
 from app.core.async_database import Database
@@ -58,7 +56,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )  # fmt: skip
     app.state.settings = settings
     app.router.routes.extend(ROUTES)
-    app.add_route("/docs", _docs, include_in_schema=False)
+    docs_page.install(app)
     openapi.install(app, [settings.api.public_url or "/"])
     errors.install(app)
     middleware.install(app, settings)
@@ -158,7 +156,3 @@ def _watch_pool(db: Database, size: int) -> None:
     POOL_SIZE.set(size)
     event.listen(db.engine.sync_engine, "checkout", lambda *_: POOL_IN_USE.inc())
     event.listen(db.engine.sync_engine, "checkin", lambda *_: POOL_IN_USE.dec())
-
-
-def _docs(_: Request) -> Any:
-    return HTMLResponse(DOCS_HTML)

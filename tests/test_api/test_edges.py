@@ -85,6 +85,13 @@ def test_scripts_are_allowed_on_the_docs_page_only(api: Service) -> None:
     assert "/openapi.json" in DOCS_HTML
 
 
+def test_the_docs_page_loads_nothing_from_elsewhere(api: Service) -> None:
+    loaded = re.findall(r'(?:src|href)="([^"]+)"', DOCS_HTML)
+    assert {path for path in loaded if path != "data:,"} == {"/docs/swagger-ui-bundle.js", "/docs/swagger-ui.css"}
+    kinds = [api.ask("GET", path).headers["content-type"] for path in sorted(loaded) if path != "data:,"]
+    assert kinds == ["text/javascript; charset=utf-8", "text/css; charset=utf-8"]
+
+
 def test_keys_may_be_kept_by_whoever_checks_tokens(api: Service) -> None:
     assert api.ask("GET", "/.well-known/jwks.json").headers["cache-control"] == "public, max-age=300"
 
