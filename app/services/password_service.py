@@ -17,6 +17,10 @@ WORDS_FILE = "common_passwords.txt.gz"
 OF_THE_PRODUCT = ("smsplatform", "smsmarketing", "smsctl")
 SHORTEST_NAME = 4
 """A shorter one before the @ may stand in a password by chance."""
+ENOUGH_BESIDE_A_NAME = 8
+"""Letters and figures that a password must have beside a name that stands in it."""
+LONG = 16
+"""From this length on a password is compared as it is: what is put around a word is then a good part of it."""
 FEWEST_KINDS = 5
 """Different characters in a password at least."""
 MOST_AROUND = 8
@@ -51,8 +55,9 @@ def require_acceptable(password: str, email: str, shortest: int) -> None:
     if _is_sequence(folded) or _is_repeated(folded):
         raise _weak("The password is a sequence or a repetition.")
     letters, local = _letters(folded), _letters(_fold(email.partition("@")[0]))
-    if (len(local) >= SHORTEST_NAME and local in letters) or any(word in letters for word in OF_THE_PRODUCT):
-        raise _weak("The password has the account's or the product's name in it.")
+    names = [name for name in (local, *OF_THE_PRODUCT) if len(name) >= SHORTEST_NAME and name in letters]
+    if any(len(letters.replace(name, "")) < ENOUGH_BESIDE_A_NAME for name in names):
+        raise _weak("The password is little more than the account's or the product's name.")
     if not _forms(folded).isdisjoint(_words()):
         raise _weak("The password is one of those that are tried first.")
 
@@ -72,6 +77,8 @@ def _letters(text: str) -> str:
 
 def _forms(folded: str) -> set[str]:
     """The password, what is left of it without a few characters around a word, and both with letters for figures."""
+    if len(folded) >= LONG:
+        return {folded, _letters(folded)}
     cores = {folded, folded.strip(AROUND), folded.rstrip(AROUND)}
     cores = {core for core in cores if len(folded) - len(core) <= MOST_AROUND}
     forms = cores | {core.translate(_LEET) for core in cores} | {folded.translate(_LEET).strip(AROUND)}

@@ -42,9 +42,9 @@ EMAIL = "ana.ruiz@example.com"
         ("Te Amo Mucho Mi Amor", "tried first"),
         ("1qaz2wsx3edc", "tried first"),
         ("ＰＡＳＳＷＯＲＤ１２３４", "tried first"),
-        ("anaruiz-lantern-9", "name in it"),
-        ("lantern-ANA.RUIZ-9", "name in it"),
-        ("my-sms-platform-1", "name in it"),
+        ("anaruiz-lamp-9", "little more than the account"),
+        ("lamp-ANA.RUIZ-9", "little more than the account"),
+        ("my-sms-platform-1", "little more than the account"),
     ],
 )
 def test_weak_password_is_refused_with_its_reason(password: str, why: str) -> None:
