@@ -58,7 +58,7 @@ def test_weak_password_is_refused_with_its_reason(password: str, why: str) -> No
     "password",
     [PASSWORD, "tres lobos cantan al mar", "Xk9#mQ2$vL7w", "ñandú-volador-azul-47",
      "鯨は夜に静かに歌う、三度だけ", "dragon8472910384756",
-     "y" * 5 + "lantern-otter" * 9],
+     "Str0ng-Passw0rd-2026!", "anaruiz-lantern-otter-9", "y" * 5 + "lantern-otter" * 9],
 )  # fmt: skip
 def test_password_that_is_nobody_elses_is_taken(password: str) -> None:
     require_acceptable(password, EMAIL, 12)

@@ -8,7 +8,7 @@ from fastapi import Path, Query
 
 from app.api.pages import CursorQuery, LimitQuery, Listing
 from app.api.routes import Routes
-from app.core.deps import CallerDep, CursorsDep, OriginDep, ReaderDep, SessionDep
+from app.core.deps import CallerDep, CursorsDep, DatabaseDep, OriginDep, SessionDep
 from app.models.contact import LineType
 from app.models.permission import Permission
 from app.schemas.base import LARGEST_ID, Page
@@ -42,6 +42,7 @@ async def contacts_list(
 
 
 @routes.add("GET", "/{contact_id}", Permission.CONTACTS_READ, "Look at a contact", ContactOut, problems=[404])
-async def contact_get(contact_id: ContactId, session: ReaderDep, caller: CallerDep) -> ContactView:
+async def contact_get(contact_id: ContactId, db: DatabaseDep, caller: CallerDep) -> ContactView:
     """Number and name are masked for callers without `contacts:reveal`."""
-    return await contact_service.get(session, caller, contact_id)
+    async with db.reading() as session:
+        return await contact_service.get(session, caller, contact_id)

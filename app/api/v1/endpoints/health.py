@@ -9,7 +9,7 @@ from fastapi import Request, Response
 from app import __version__
 from app.api.routes import Routes
 from app.core.config import Settings
-from app.core.deps import OriginDep, Require, bearer, get_caller
+from app.core.deps import bearer, require
 from app.core.metrics import CONTENT_TYPE, exposition
 from app.models.permission import Permission
 from app.schemas.operations import AliveOut, ReadinessOut
@@ -39,12 +39,11 @@ async def health_ready(request: Request, response: Response) -> Readiness:
 
 
 @routes.add("GET", "/metrics", None, "Metrics", None, response_class=Response, problems=[401, 403])
-async def metrics_get(request: Request, origin: OriginDep) -> Response:
+async def metrics_get(request: Request) -> Response:
     """For Prometheus. With the token of SMS_API__METRICS_TOKEN, or an API key that has `metrics:read`."""
     settings: Settings = request.app.state.settings
     token = settings.api.metrics_token
     expected = token.get_secret_value().encode() if token else b""
     if not expected or not hmac.compare_digest(bearer(request).encode(), expected):
-        caller = await get_caller(request, origin)
-        await Require(Permission.METRICS_READ)(request, caller, origin)
+        await require(Permission.METRICS_READ)(request)
     return Response(exposition(), media_type=CONTENT_TYPE)
