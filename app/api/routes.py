@@ -18,6 +18,8 @@ PUBLIC: Mapping[str, str] = {
     "GET /health": "asked by whoever keeps the process alive",
     "GET /health/ready": "asked by load balancers and by whoever deploys",
     "GET /docs": "a page for people; what it shows is /openapi.json",
+    "GET /docs/swagger-ui-bundle.js": "a file of that page",
+    "GET /docs/swagger-ui.css": "a file of that page",
     "GET /openapi.json": "what there is; nothing of it is secret",
     "GET /metrics": "looks at its token by itself: the monitor's own, or an API key with metrics:read",
     "POST /api/v1/auth/login": "signs in",

@@ -88,7 +88,7 @@ class Service:
 
     def add_account(self, role: Role) -> Account:
         """One more account."""
-        return asyncio.run(_accounts(self.settings, [role]))[role]
+        return make_accounts(self.settings, [role])[role]
 
 
 def settings_for(
@@ -126,7 +126,7 @@ def application(settings: Settings) -> Iterator[TestClient]:
 @contextmanager
 def service(settings: Settings, roles: tuple[Role, ...] = tuple(Role)) -> Iterator[Service]:
     """The application with an account of each of `roles`."""
-    accounts = asyncio.run(_accounts(settings, roles))
+    accounts = make_accounts(settings, roles)
     with application(settings) as client:
         yield Service(settings, client, accounts)
 
@@ -136,6 +136,11 @@ def fill_contacts(url: str, rows: int) -> None:
     with closing(connect(url)) as session:
         session.execute(CONTACTS, (rows,))
         session.commit()
+
+
+def make_accounts(settings: Settings, roles: Iterable[Role]) -> dict[Role, Account]:
+    """An account of each of `roles`."""
+    return asyncio.run(_accounts(settings, roles))
 
 
 async def _accounts(settings: Settings, roles: Iterable[Role]) -> dict[Role, Account]:
