@@ -154,5 +154,6 @@ async def _has_started(signer: TokenSigner) -> bool:
 
 def _watch_pool(db: Database, size: int) -> None:
     POOL_SIZE.set(size)
-    event.listen(db.engine.sync_engine, "checkout", lambda *_: POOL_IN_USE.inc())
-    event.listen(db.engine.sync_engine, "checkin", lambda *_: POOL_IN_USE.dec())
+    for engine in (db.engine, db.reader):
+        event.listen(engine.sync_engine, "checkout", lambda *_: POOL_IN_USE.inc())
+        event.listen(engine.sync_engine, "checkin", lambda *_: POOL_IN_USE.dec())

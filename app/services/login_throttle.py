@@ -54,7 +54,9 @@ class LoginThrottle:
         return await self._limiter.hit(self._settings.logins_per_account, ACCOUNT, _name(account), cost=cost)
 
     async def _address(self, _: str, origin: Origin, cost: int) -> Decision:
-        return await self._limiter.hit(self._settings.logins_per_address, ADDRESS, _name(client_network(origin)), cost=cost)
+        return await self._limiter.hit(
+            self._settings.logins_per_address, ADDRESS, _name(client_network(origin)), cost=cost
+        )
 
 
 def _name(text: str) -> str:
