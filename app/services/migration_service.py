@@ -48,7 +48,9 @@ async def get_run(session: AsyncSession | AsyncConnection, run_id: int) -> RunVi
     return _view(row)
 
 
-async def list_runs(session: AsyncSession | AsyncConnection, *, after_id: int | None = None, limit: int = 50) -> list[RunView]:
+async def list_runs(
+    session: AsyncSession | AsyncConnection, *, after_id: int | None = None, limit: int = 50
+) -> list[RunView]:
     """At most `limit` runs, newest first; with `after_id` those older than that one."""
     statement = _select().order_by(MigrationRun.id.desc()).limit(limit)
     if after_id is not None:
