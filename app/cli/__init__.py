@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 from typing import NoReturn
 
 import psycopg
 import typer
+from pydantic import ValidationError
 
 from app.cli import api_keys, audit, backup, db, demo, keys, migrate, numbering, server, source, users
 from app.cli.context import console
 from app.core.config import get_settings
 from app.core.database import translate_error
-from app.core.errors import AppError
+from app.core.errors import AppError, InvalidInput, Unavailable
 from app.core.logs import configure_logs
 
 app = typer.Typer(
@@ -44,6 +47,14 @@ def _fail(error: AppError) -> NoReturn:
     sys.exit(error.exit_code)
 
 
+def _wrong_settings(error: ValidationError) -> AppError:
+    """Which settings cannot be used, without their values: one may be a secret."""
+    wrong = [f"{'__'.join(map(str, it['loc'])).upper()}: {it['msg']}" for it in error.errors(include_input=False)]
+    return InvalidInput(
+        f"Settings that cannot be used: {'; '.join(wrong)}. docs/settings.md has them all.", code="settings"
+    )
+
+
 def main() -> None:
     """Entry point: any AppError becomes one line that says what to do, and its exit code."""
     try:
@@ -52,8 +63,17 @@ def main() -> None:
         app()
     except AppError as error:
         _fail(error)
+    except ValidationError as error:
+        _fail(_wrong_settings(error))
+    except UnicodeDecodeError:
+        _fail(InvalidInput("The file of settings (.env, or SMS_ENV_FILE) is not text in UTF-8.", code="settings"))
     except psycopg.Error as error:
         _fail(translate_error(error))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EPIPE):
+            raise
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - or Python tries again at its end
+        _fail(Unavailable(f"The output cannot be written: {error.strerror}.", code="output"))
     except KeyboardInterrupt:
         console.print("Interrupted.")
         sys.exit(130)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from typing import Any
 
@@ -16,7 +17,13 @@ from app.services import role_service
 APPLICATION_LOGIN = "sms_api"
 """Login of the embedded server for the service and its workers; a server of yours has the one in DATABASE_URL."""
 
-console = Console(stderr=True, highlight=False)
+WIDTH_OF_A_FILE = 200
+"""Where standard error is no terminal: tables are not cut to the 80 columns that would be assumed."""
+
+console = Console(
+    stderr=True, highlight=False,
+    width=None if sys.stderr.isatty() or "COLUMNS" in os.environ else WIDTH_OF_A_FILE,
+)  # fmt: skip
 
 
 def print_json(value: Any) -> None:

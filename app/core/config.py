@@ -103,7 +103,12 @@ class Settings(BaseSettings):
     """All settings of the platform. In the environment: SMS_FIELD, and SMS_GROUP__FIELD for a group."""
 
     model_config = SettingsConfigDict(
-        env_prefix="SMS_", env_nested_delimiter="__", env_file=".env", extra="ignore", populate_by_name=True
+        env_prefix="SMS_",
+        env_nested_delimiter="__",
+        env_file=".env",
+        extra="ignore",
+        populate_by_name=True,
+        env_ignore_empty=True,
     )
 
     environment: Literal["development", "test", "production"] = Field("development", description="Where this runs.")

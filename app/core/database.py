@@ -24,7 +24,18 @@ def libpq_url(url: str) -> str:
         raise InvalidInput(
             "The database URL must look like postgresql://user:password@host:5432/name.", code="database_url"
         )
-    return f"postgresql://{rest}"
+    plain = f"postgresql://{rest}"
+    try:
+        psycopg.conninfo.conninfo_to_dict(plain)
+        urlsplit(plain)
+    except (psycopg.ProgrammingError, ValueError):
+        # What is wrong is not quoted: it may be the password.
+        raise InvalidInput(
+            "The database URL cannot be read: write %25 for % and so on in user and password (percent-encoding), and an"
+            " IPv6 address in brackets.",
+            code="database_url",
+        ) from None
+    return plain
 
 
 def sqlalchemy_url(url: str) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -11,6 +13,9 @@ from prometheus_client.multiprocess import MultiProcessCollector, mark_process_d
 MULTIPROCESS_DIR = "PROMETHEUS_MULTIPROC_DIR"
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 DURATIONS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+TRIES = 5
+"""Reads of the other processes' files until they are whole."""
 
 REGISTRY = CollectorRegistry()
 
@@ -46,6 +51,10 @@ def exposition() -> bytes:
         return generate_latest(REGISTRY)
     shared = CollectorRegistry()
     MultiProcessCollector(shared, path=directory)  # type: ignore[no-untyped-call]
+    for _ in range(TRIES - 1):
+        # A process that starts makes its files before it fills them, and one that ended has its own removed.
+        with suppress(struct.error, FileNotFoundError):
+            return generate_latest(shared)
     return generate_latest(shared)
 
 

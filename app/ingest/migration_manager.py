@@ -24,7 +24,7 @@ from app.core.database import connect
 from app.core.errors import AppError, Broken, Unavailable
 from app.core.logs import get_logger
 from app.core.plan_store import place_tables
-from app.ingest import ledger, side_tables, target
+from app.ingest import ledger, outcome, side_tables, target
 from app.ingest.columns import Classification, Normaliser
 from app.ingest.copy_stream import statement
 from app.ingest.detail_log import DetailLog
@@ -188,7 +188,7 @@ class MigrationManager:
             self._load(source, run)
         self._copy_statistics(source, run)
         self._copy_missing_ladas(source, run)
-        self._build_indexes(run)
+        self._retrying(lambda: self._build_indexes(run))
 
     def _move_contacts(self, source: Source, run: Run) -> int:
         if run.status != RunStatus.COMPLETED:
@@ -196,7 +196,7 @@ class MigrationManager:
                 ledger.change_status(session, run, RunStatus.RUNNING)
             self._retrying(lambda: self._prepare(run, self._rows_wanted(run)))
             self._load(source, run)
-            self._build_indexes(run)
+            self._retrying(lambda: self._build_indexes(run))
             return self._reconcile(source, run).loaded
         return self._load(source, run)
 
@@ -239,7 +239,10 @@ class MigrationManager:
             self._committed = done
             self._base_rows = done.rows_read - loader.rows_read
             between = self.options.backup_every if self.options.backup else 0
+            read_before = loader.rows_read
             loader.load(ledger.gaps(run.first_source_id, run.last_source_id, committed), min(left, between or left))
+            if loader.rows_read == read_before:
+                raise outcome.rows_not_found(source.path, run.source_rows, done.rows_read)
             if self.options.backup and between:
                 self.options.backup(run, min(done.rows_read + between, done.rows_read + left))
 
@@ -289,14 +292,20 @@ class MigrationManager:
 
         Raises: Unavailable while there is no server, Conflict when another migration was quicker.
         """
-        if self._session is not None and not self._session.closed:
-            try:
-                self._session.execute("SELECT 1")
-            except psycopg.OperationalError:
+        if not self._holds_lock():
+            if self._session is not None:
                 log.info("the connection was lost")
                 self._session.close()
-        if self._session is None or self._session.closed:
             self._session = self._locked_session()
+
+    def _holds_lock(self) -> bool:
+        if self._session is None or self._session.closed:
+            return False
+        try:
+            self._session.execute("SELECT 1")
+        except psycopg.OperationalError:
+            return False
+        return True
 
     def _locked_session(self) -> Connection:
         session = connect(self._url_of(), autocommit=True, application_name="smsctl migrate")
@@ -355,6 +364,11 @@ class MigrationManager:
     def _stopped(self, run: Run, status: RunStatus, error: str | None) -> MigrationResult:
         """Write down how this call ended; returns the result. Raises Unavailable when the database is gone."""
         with closing(connect(self._url_of(), autocommit=True)) as session, session.transaction():
+            if (
+                status == RunStatus.FAILED and not self._holds_lock()
+            ):  # the run may be another's by now: it is not ours to end
+                self.last_result = self._result(session, ledger.find_run(session, run.id), status)
+                return self.last_result
             ledger.change_status(session, run, status, error)
             result = self._result(session, ledger.find_run(session, run.id), status)
             ledger.update_run(
@@ -366,17 +380,8 @@ class MigrationManager:
         return result
 
     def _result(self, session: Connection, run: Run, status: RunStatus) -> MigrationResult:
-        sums = ledger.totals(session, run.id)
-        return MigrationResult(
-            run_id=run.id, status=str(status), source_rows=sums.rows_read, loaded=sums.loaded, duplicates=sums.duplicates,
-            rejected=sums.rejected, rejected_by_reason=sums.rejected_by_reason,
-            statistics_rows=ledger.count_rows(session, "source_statistics", run.id),
-            missing_ladas_rows=ledger.count_rows(session, "missing_ladas", run.id),
-            seconds=round((run.result or {}).get("seconds", 0.0) + time.monotonic() - self._started, 3),
-            rows_per_second=round(self._rows_now / self._load_seconds, 1) if self._load_seconds else 0.0,
-            index_seconds=round(run.index_seconds or 0.0, 3),
-            peak_rss_mb=max(run.peak_rss_mb or 0.0, target.peak_rss_mb()), fingerprint=f"{sums.fingerprint:016x}",
-        )  # fmt: skip
+        rate = self._rows_now / self._load_seconds if self._load_seconds else 0.0
+        return outcome.result_of(session, run, status, seconds=time.monotonic() - self._started, rows_per_second=rate)
 
     def _stored(self, run: Run) -> Run:
         with closing(connect(self._url_of(), autocommit=True)) as session:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
+from psycopg import Connection
 
 from app.core.errors import Unavailable
+from app.ingest import ledger, target
 from app.ingest.ledger import Run
+from app.models.migration import RunStatus
 
 RETRYABLE_STATES = ("08", "57P", "55P03", "40001", "40P01")
 """SQLSTATEs that pass by themselves: lost connection, server restart, lock not available, serialisation, deadlock."""
@@ -56,6 +60,31 @@ class MigrationOptions:
     fulltext_later: bool = False
     backup: Callable[[Run, int], None] | None = None
     backup_every: int = 0
+
+
+def result_of(
+    session: Connection, run: Run, status: RunStatus, *, seconds: float, rows_per_second: float
+) -> MigrationResult:
+    """The result of a run that has come to `status`, from its ledger; `seconds` and the rate are those of this call."""
+    sums = ledger.totals(session, run.id)
+    return MigrationResult(
+        run_id=run.id, status=str(status), source_rows=sums.rows_read, loaded=sums.loaded, duplicates=sums.duplicates,
+        rejected=sums.rejected, rejected_by_reason=sums.rejected_by_reason,
+        statistics_rows=ledger.count_rows(session, "source_statistics", run.id),
+        missing_ladas_rows=ledger.count_rows(session, "missing_ladas", run.id),
+        seconds=round((run.result or {}).get("seconds", 0.0) + seconds, 3), rows_per_second=round(rows_per_second, 1),
+        index_seconds=round(run.index_seconds or 0.0, 3),
+        peak_rss_mb=max(run.peak_rss_mb or 0.0, target.peak_rss_mb()), fingerprint=f"{sums.fingerprint:016x}",
+    )  # fmt: skip
+
+
+def rows_not_found(path: Path, wanted: int, found: int) -> Unavailable:
+    """The error of a source whose table lacks rows that its indexes count."""
+    return Unavailable(
+        f"{path} is corrupt: it says that it has {wanted} rows, and {found} can be found. Look at it with "
+        "`PRAGMA integrity_check`, mend or restore it.",
+        code="source_corrupt",
+    )
 
 
 def is_passing(error: Exception) -> bool:

@@ -355,7 +355,10 @@ def export_rejects(db_url: str, run_id: int | None, file: Path) -> int:
 
 
 def _write(file: Path, pieces: Iterator[bytes]) -> None:
-    """Fill a file beside `file` and put it in its place: what is there is whole."""
+    """Fill a file beside `file` and put it in its place: what is there is whole. A link stays one."""
+    file = file.resolve()
+    if file.exists() and not file.is_file():
+        raise Forbidden(f"{file} is no file that could be replaced. Give another path.", code="report_file")
     part = file.with_name(file.name + ".part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)

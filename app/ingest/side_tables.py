@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime, timedelta
 
 from psycopg import Connection
@@ -38,19 +39,19 @@ def whole_number(cell: Cell) -> int | None:
 def moment(cell: Cell) -> datetime | None:
     """The instant that a date cell means, or None."""
     microseconds, _ = moment_of(cell)
-    return None if microseconds is None else POSTGRES_EPOCH + timedelta(microseconds=microseconds)
+    try:
+        return None if microseconds is None else POSTGRES_EPOCH + timedelta(microseconds=microseconds)
+    except OverflowError:  # with its offset taken off it lies before the year 1, or behind 9999
+        return None
 
 
 def seconds(cell: Cell) -> float | None:
-    """A duration as a float, or None when the cell is no number."""
-    if isinstance(cell, int | float):
-        return float(cell)
-    if not isinstance(cell, str):
-        return None
+    """A duration as a float, or None when the cell is no finite number."""
     try:
-        return float(cell)
+        found = float(cell) if isinstance(cell, int | float | str) else None
     except ValueError:
         return None
+    return found if found is not None and math.isfinite(found) else None
 
 
 def copy_statistics(source: Source, session: Connection, run_id: int) -> int:
