@@ -69,8 +69,7 @@ def inspect(
         print_json(_as_object(inspection))
     else:
         print_report(inspection)
-    if inspection.rows is None:
-        reasons = [item.message for item in inspection.attention if item.level == "blocker"]
+    if reasons := [item.message for item in inspection.attention if item.level == "blocker"]:
         raise InvalidInput(" ".join(reasons), code="source_schema")
 
 

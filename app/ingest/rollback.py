@@ -64,6 +64,7 @@ def rollback(db_url: str, run_id: int | None = None, progress: Callable[[str], N
         if run.status == RunStatus.ROLLED_BACK and not target.is_closed(session):
             raise Conflict(f"Run {run.id} is rolled back already.", code="run_rolled_back")
         _refuse_if_named(session, run, REFERRING)
+        _refuse_if_used(session, run)
         _refuse_if_needed(session, run)
         tell("removing")
         result = _remove(session, run, started)
@@ -73,6 +74,21 @@ def rollback(db_url: str, run_id: int | None = None, progress: Callable[[str], N
         tell("analyzing")
         session.execute("VACUUM (ANALYZE) contacts")
     return result
+
+
+def _refuse_if_used(session: Connection, run: Run) -> None:
+    """An opt-out, a message sent or a person's edit would be lost with its contact. Reads the table once."""
+    row = session.execute(
+        """SELECT count(*) FROM contacts WHERE migration_run_id = %s
+           AND (opt_out_at IS NOT NULL OR last_sent_at IS NOT NULL OR send_count > 0 OR version > 1)""",
+        (run.id,),
+    ).fetchone()
+    if row and row[0]:
+        raise Conflict(
+            f"{row[0]} contacts of run {run.id} opted out, were written to or were edited since: it cannot be undone as a"
+            " whole. Erase those contacts one by one instead.",
+            code="run_in_use",
+        )
 
 
 def _refuse_if_named(session: Connection, run: Run, tables: tuple[str, ...]) -> None:

@@ -206,8 +206,13 @@ class Source:
         return SourceFacts(self.sha256(), self.path.stat().st_size, rows, first or 0, last or 0)
 
     def is_unchanged(self, facts: SourceFacts) -> bool:
-        """Whether the file at its path is the one that was opened, with the bytes it had. Reads all of it."""
-        return self._file.is_still_at_its_path() and self._file.sha256() == facts.sha256
+        """Whether the file at its path is the one that was opened, with the bytes it had. Reads all of it.
+
+        In WAL mode a writer is not kept out, and what it commits lies in the log beside the file.
+        """
+        log = self.path.with_name(self.path.name + "-wal")
+        is_logged = log.exists() and log.stat().st_size > 0
+        return not is_logged and self._file.is_still_at_its_path() and self._file.sha256() == facts.sha256
 
     def blocks(self, after_id: int, upto_id: int, most_rows: int, block: RowBlock) -> Iterator[RowBlock]:
         """The rows with after_id < id <= upto_id in id order, at most `most_rows`, block by block in `block`.

@@ -23,6 +23,7 @@ from app.core.config import PROJECT_ROOT
 from app.core.database import connect, hide_password, libpq_url, sqlalchemy_url
 from app.core.errors import Broken, Conflict, Forbidden, Unavailable
 from app.core.logs import get_logger
+from app.models import Base
 from app.models.message import MESSAGE_FILLFACTOR
 from app.services import numbering_service, role_service
 from app.services.schema_drift import check_drift
@@ -72,6 +73,7 @@ def upgrade(db_url: str) -> SchemaState:
     """
     with _schema_lock(db_url) as connection, _translated(db_url):
         _require_utf8(connection)
+        _require_room(connection)
         state = _migrate(db_url, "head")
         numbering_service.ensure_packaged_plan(connection)
         connection.commit()
@@ -172,6 +174,21 @@ def _require_utf8(connection: psycopg.Connection) -> None:
         raise Conflict(
             f"The database is in {encoding}: create it with ENCODING 'UTF8' TEMPLATE template0.",
             code="database_encoding",
+        )
+
+
+def _require_room(connection: psycopg.Connection) -> None:
+    """A database without our schema has no table of a name that we need: nothing is begun there. Raises: Conflict."""
+    ours = sorted(Base.metadata.tables)
+    taken = connection.execute(
+        """SELECT string_agg(tablename, ', ' ORDER BY tablename) FROM pg_tables
+           WHERE schemaname = 'public' AND tablename = ANY(%s) AND to_regclass('public.alembic_version') IS NULL""",
+        (ours,),
+    ).fetchone()
+    if taken and taken[0]:
+        raise Conflict(
+            f"The database holds tables of others with names that are needed ({taken[0]}): give it an empty one.",
+            code="schema_taken",
         )
 
 
