@@ -11,6 +11,7 @@ from fastapi.routing import APIRoute
 from pydantic import BaseModel
 
 from app.core.deps import permission_of
+from app.models.permission import Permission
 from app.schemas.auth import LoginIn
 from app.schemas.base import ProblemDocument
 
@@ -84,7 +85,10 @@ def _document(app: FastAPI, servers: Sequence[str]) -> dict[str, Any]:
 def _mark(operation: dict[str, Any], route: APIRoute) -> None:
     permission = permission_of(route)
     if permission is None:
-        operation["security"] = []
+        operation.setdefault("security", [])
+    elif permission is Permission.SELF:  # no key has it
+        operation["x-permission"] = str(permission)
+        operation["security"] = [{"password": []}]
     else:
         operation["x-permission"] = str(permission)
         operation["security"] = [{"password": []}, {"api_key": []}]

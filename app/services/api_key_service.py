@@ -126,7 +126,7 @@ async def revoke(session: AsyncSession, caller: Caller, public_id: UUID, origin:
     Raises: NotFound, also for a key of somebody else without `api_keys:manage`.
     """
     statement = select(ApiKey.id, ApiKey.owner_id, ApiKey.revoked_at).where(ApiKey.public_id == public_id)
-    row = (await session.execute(statement.with_for_update())).one_or_none()
+    row = (await session.execute(statement.with_for_update(key_share=True))).one_or_none()
     if row is None or (row.owner_id != caller.user_id and not caller.may(Permission.API_KEYS_MANAGE)):
         raise NotFound("There is no such key.", code="api_key_not_found")
     if row.revoked_at is None:
@@ -147,7 +147,9 @@ def _check(name: str, scopes: list[Permission], days: int) -> None:
 async def _owner(session: AsyncSession, caller: Caller, owner: UUID | None) -> Any:
     condition = User.id == caller.user_id if owner is None else User.public_id == owner
     row = (
-        await session.execute(select(User.id, User.role).where(condition, User.disabled_at.is_(None)).with_for_update())
+        await session.execute(
+            select(User.id, User.role).where(condition, User.disabled_at.is_(None)).with_for_update(key_share=True)
+        )
     ).one_or_none()
     if row is None or (row.id != caller.user_id and not caller.may(Permission.API_KEYS_MANAGE)):
         raise NotFound("There is no such account, or it is disabled.", code="user_not_found")

@@ -130,7 +130,7 @@ class AuthService:
         """
         user_id, session_id = _person(caller)
         was = await self._require_password(caller, old, "password.change", origin)
-        await self._throttle.succeeded(caller.email, origin)
+        await self._throttle.undecided(caller.email, origin)
         hashed = await self.new_hash(new, caller.email)
         async with self._db.transaction() as session:
             now = clock.utc_now()
@@ -232,7 +232,7 @@ class AuthService:
             same = select(User.token_version, User.role).where(
                 User.id == account.id, User.password_hash == password_hash, User.disabled_at.is_(None)
             )
-            now = (await session.execute(same.with_for_update())).first()
+            now = (await session.execute(same.with_for_update(key_share=True))).first()
             if now is None:
                 return "credentials_invalid"
             has_factor = await second_factor_service.is_on(session, account.id)

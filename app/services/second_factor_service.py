@@ -74,7 +74,9 @@ async def confirm(session: AsyncSession, vault: Vault, caller: Caller, code: str
     Raises: NotFound when none was set up, Conflict when it is on, Unauthenticated for a wrong code.
     """
     user_id = _user(caller)
-    row = await session.scalar(select(SecondFactor).where(SecondFactor.user_id == user_id).with_for_update())
+    row = await session.scalar(
+        select(SecondFactor).where(SecondFactor.user_id == user_id).with_for_update(key_share=True)
+    )
     if row is None:
         raise NotFound("Set a second factor up first.", code="second_factor_missing")
     if row.confirmed_at is not None:

@@ -161,7 +161,9 @@ async def end_sessions(session: AsyncSession, user_id: int, reason: RevokeReason
 def client_address(origin: Origin) -> str | None:
     """The address of a client without its zone; None where there is none, as on a Unix socket."""
     try:
-        return str(ipaddress.ip_address((origin.address or "").partition("%")[0]))
+        address = ipaddress.ip_address((origin.address or "").partition("%")[0])
+        # A socket for both kinds shows IPv4 clients as ::ffff:192.0.2.7.
+        return str(getattr(address, "ipv4_mapped", None) or address)
     except ValueError:
         return None
 

@@ -169,7 +169,8 @@ class TokenSigner:
             claims = jwt.decode(
                 token, key, [ALGORITHM], audience=self._settings.audience, issuer=self._settings.issuer, options=CHECKS
             )
-            if _integer(claims["iat"]) > clock.utc_now().timestamp() + LEEWAY_S:
+            latest = clock.utc_now().timestamp() + LEEWAY_S
+            if _integer(claims["iat"]) > latest or _integer(claims.get("nbf", 0)) > latest:
                 raise _invalid()
             named = UUID(claims["sub"]), UUID(claims["sid"])
             return Claims(*named, _integer(claims["ver"]), str(header["kid"]), _integer(claims["exp"]))

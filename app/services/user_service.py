@@ -16,10 +16,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from app.core import clock
 from app.core.config import AuthSettings
 from app.core.database import connect
-from app.core.errors import Conflict, InvalidInput, NotFound, Unauthenticated
+from app.core.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated
 from app.core.security import digest, new_id, new_token
 from app.models.access import Invitation, RevokeReason, SecondFactor
-from app.models.permission import ROLE_PERMISSIONS, Caller, CallerKind, Origin
+from app.models.permission import ROLE_PERMISSIONS, Caller, CallerKind, Origin, Permission
 from app.models.user import Role, User
 from app.services import api_key_service, audit_service, second_factor_service
 from app.services.session_service import end_sessions
@@ -87,6 +87,7 @@ async def create(
     """
     if full_name is not None and (len(full_name) > LONGEST_NAME or not full_name.isprintable()):
         raise InvalidInput(f"A name has at most {LONGEST_NAME} printable characters.", code="name_invalid")
+    _require_within(caller, role)
     now = clock.utc_now()
     values = {
         "public_id": new_id(), "email": normal_email(email), "role": role, "full_name": full_name,
@@ -120,6 +121,7 @@ async def invite_again(
     Raises: NotFound; Conflict when it is disabled.
     """
     row = await _locked(session, public_id)
+    _require_within(caller, row.role)
     if row.disabled_at is not None:
         raise Conflict("The account is disabled.", code="user_disabled")
     now = clock.utc_now()
@@ -183,6 +185,8 @@ async def change_role(
     row = await _locked(session, public_id)
     _require_version(row, version)
     _require_other(caller, row, "role")
+    _require_within(caller, row.role)
+    _require_within(caller, role)
     if row.role is Role.ADMIN and role is not Role.ADMIN:
         await _require_another_admin(session, row.id)
     await _change(session, row.id, {"role": role})
@@ -234,6 +238,7 @@ async def reset_second_factor(session: AsyncSession, caller: Caller, public_id: 
     Raises: NotFound; Conflict when there is none.
     """
     row = await _locked(session, public_id)
+    _require_within(caller, row.role)
     if not await second_factor_service.remove(session, row.id):
         raise Conflict("The account has no second factor.", code="second_factor_missing")
     await _change(session, row.id, {"token_version": User.token_version + 1})
@@ -264,12 +269,19 @@ async def find(session: AsyncSession, email: str) -> UserView:
     return _view(row)
 
 
-async def list_users(session: AsyncSession, *, after: UUID | None = None, limit: int = 50) -> UserPage:
-    """At most `limit` accounts behind `after`, in the order in which they were made."""
+async def list_users(
+    session: AsyncSession, *, after: UUID | None = None, limit: int = 50, caller: Caller | None = None,
+    origin: Origin | None = None,
+) -> UserPage:  # fmt: skip
+    """At most `limit` accounts behind `after`, in the order in which they were made; with `caller` it goes on record."""
     limit = max(1, min(limit, LARGEST_PAGE))
     statement = _views(*((User.public_id > after,) if after else ())).order_by(User.public_id).limit(limit + 1)
     rows = (await session.execute(statement)).all()
     items = tuple(map(_view, rows[:limit]))
+    if caller is not None:
+        await audit_service.record(
+            session, caller, "users.list", origin=origin or Origin(), object_type="users", detail={"rows": len(items)}
+        )
     return UserPage(items, items[-1].public_id if len(rows) > limit else None)
 
 
@@ -304,7 +316,7 @@ def _invitation_invalid() -> Unauthenticated:
 
 
 async def _locked(session: AsyncSession, public_id: UUID) -> User:
-    statement = select(User).where(User.public_id == public_id).with_for_update()
+    statement = select(User).where(User.public_id == public_id).with_for_update(key_share=True)
     row = await session.scalar(statement.execution_options(populate_existing=True))
     if row is None:
         raise NotFound("There is no such account.", code="user_not_found")
@@ -320,6 +332,17 @@ def _require_version(row: User, version: int | None) -> None:
 def _require_other(caller: Caller, row: User, what: str) -> None:
     if caller.user_id == row.id:
         raise Conflict(f"Nobody changes his own {what} in this way: ask another administrator.", code="own_account")
+
+
+def _require_within(caller: Caller, role: Role) -> None:
+    """An API key makes and changes no account that may more than itself: it could sign in as that.
+
+    Raises: Forbidden.
+    """
+    if caller.kind is CallerKind.API_KEY and not ROLE_PERMISSIONS[role] - {Permission.SELF} <= caller.permissions:
+        raise Forbidden(
+            f"A key manages only accounts that may no more than itself, not {role}.", code="role_beyond_key"
+        )
 
 
 async def _require_another_admin(session: AsyncSession, user_id: int) -> None:

@@ -83,8 +83,8 @@ def without_example(document: Mapping[str, Any], schema: Mapping[str, Any], at: 
     if any(key in schema for key in ("examples", "example", "const", "enum", "default")):
         return
     if "properties" in schema:
-        for name, inner in schema["properties"].items():
-            yield from without_example(document, inner, f"{at}.{name}")
+        for name in schema.get("required", schema["properties"]):
+            yield from without_example(document, schema["properties"][name], f"{at}.{name}")
     elif "items" in schema:
         yield from without_example(document, schema["items"], f"{at}[]")
     elif "anyOf" in schema:
@@ -187,7 +187,7 @@ def test_operation_that_refuses_strangers_says_how_to_come(
         permission, security = operation.said.get("x-permission"), operation.said["security"]
         if (403 in operation.answers) != bool(security):
             found.append(f"{operation.label}: answers 403 and has the security {security}")
-        if (permission is not None) != bool(security):
+        if permission is not None and not security:
             found.append(f"{operation.label}: permission {permission} and security {security}")
         if permission is not None and permission not in set(Permission):
             found.append(f"{operation.label}: there is no permission {permission}")

@@ -190,7 +190,7 @@ def port(settings: Settings, application_url: str, valkey_url: str) -> Iterator[
 
 
 def exchange(port: int, path: str, *pieces: bytes, head: bytes, pause: bool = False) -> tuple[int, dict[str, Any]]:
-    """Status and problem of a request that is sent piece by piece over a socket."""
+    """Status and problem of a request that is sent piece by piece over a socket; the answer must come before the end."""
     with socket.create_connection(("127.0.0.1", port), 20) as peer:
         peer.sendall(f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n".encode() + head + b"\r\n")
         found = b""
@@ -202,6 +202,7 @@ def exchange(port: int, path: str, *pieces: bytes, head: bytes, pause: bool = Fa
                 peer.sendall(piece)
                 continue
             break
+        assert found or len(pieces) == 1, "all of it was taken"
         peer.settimeout(20)
         while more := peer.recv(65_536):
             found += more

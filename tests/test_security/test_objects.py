@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
+import httpx2
 import pytest
 
 from app.api.v1.api import ROUTES
+from app.core.database import connect
 from app.models.permission import Permission
 from app.models.user import Role
 from tests.test_api.support import PASSWORD, Service
@@ -23,6 +26,7 @@ from tests.test_security.support import (
     SESSIONS,
     USERS,
     Owner,
+    Person,
     at_once,
     demote,
     enter,
@@ -32,6 +36,7 @@ from tests.test_security.support import (
     switch_on,
 )
 
+WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
 NOT_MANAGERS = [role for role in Role if role is not Role.ADMIN]
 
 
@@ -284,10 +289,17 @@ def test_administrators_who_remove_each_other_at_once_leave_one(api: Service, ow
         method, path = ("PATCH", "role") if way == "role" else ("POST", "disable")
         return pair[mine].ask(method, f"{USERS}/{ids[other]}/{path}", json=body).status_code
 
-    statuses = at_once(lambda: remove(0), lambda: remove(1))
+    with connect(owner.url) as holding, ThreadPoolExecutor(2) as threads:
+        # Nobody can commit before the end of the log is let go: so both have looked who else there is.
+        holding.execute("SELECT FROM audit_head FOR UPDATE")
+        under_way = [threads.submit(remove, mine) for mine in (0, 1)]
+        while owner.rows(WAITING) != [(2,)]:
+            assert not any(it.done() for it in under_way)
+        holding.rollback()
+        statuses = [it.result() for it in under_way]
     alive = owner.rows("SELECT public_id::text FROM users WHERE role = 'admin' AND disabled_at IS NULL")
     owner.run("UPDATE users SET disabled_at = NULL WHERE public_id = %s", api.accounts[Role.ADMIN].public_id)
-    assert statuses.count(200) == 1, statuses
+    assert sorted(statuses) == [200, 409], statuses
     assert len(alive) == 1
 
 
@@ -299,3 +311,43 @@ def test_rights_that_are_taken_during_many_requests_are_gone_in_all_that_follow(
     assert set(before) == {200}
     assert set(answers[1:]) <= {200, 403}
     assert set(after) == {403}
+
+
+def acts_on(person: Person) -> dict[str, Callable[[], httpx2.Response]]:
+    """What can be done to an account, made ready."""
+    api, path = person.api, f"{USERS}/{person.id}"
+    link = api.ask("POST", f"{path}/invitations", Role.ADMIN).json()["token"]
+    role = {"role": "manager", "version": person.version}
+    key = {"name": "x", "scopes": ["contacts:read"], "days": 1, "owner_id": person.id}
+    login = {"email": person.account.email, "password": PASSWORD}
+    accept = {"token": link, "password": "quiet-harbour-keeps-3-umbrellas"}
+    return {
+        "signs in": lambda: api.ask("POST", LOGIN, json=login),
+        "is given another role": lambda: api.ask("PATCH", f"{path}/role", Role.ADMIN, json=role),
+        "is sent a link": lambda: api.ask("POST", f"{path}/invitations", Role.ADMIN),
+        "accepts a link": lambda: api.ask("POST", "/api/v1/auth/invitations/accept", json=accept),
+        "is given a key": lambda: api.ask("POST", KEYS, Role.ADMIN, json=key),
+        "is disabled": lambda: api.ask("POST", f"{path}/disable", Role.ADMIN, json={"version": role["version"]}),
+    }
+
+
+@pytest.mark.parametrize(
+    "what",
+    ["signs in", "is given another role", "is sent a link", "accepts a link", "is given a key", "is disabled"],
+)
+def test_who_works_and_what_is_done_to_his_account_do_not_stop_each_other(
+    api: Service, owner: Owner, what: str
+) -> None:
+    """The event of his work needs his row, what is done to him the end of the log: the one must not wait for the other."""
+    person = enter(api)
+    act = acts_on(person)[what]
+    with connect(owner.url) as holding, ThreadPoolExecutor(2) as threads:
+        holding.execute("SELECT FROM audit_head FOR UPDATE")
+        under_way = []
+        for work in (lambda: person.ask("GET", CONTACTS), act):
+            under_way.append(threads.submit(work))
+            while owner.rows(WAITING) != [(len(under_way),)]:
+                assert not any(it.done() for it in under_way)
+        holding.rollback()
+        statuses = [it.result().status_code for it in under_way]
+    assert set(statuses) <= {200, 201}, statuses

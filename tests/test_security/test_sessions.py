@@ -150,6 +150,19 @@ def test_session_that_was_ended_opens_nothing(api: Service, how: str) -> None:
         assert one.ask("POST", path).status_code == 401
 
 
+def test_account_that_was_shut_by_hand_is_out_too(api: Service, owner: Owner) -> None:
+    """By a statement in the database, which ends no session and no key."""
+    person = enter(api)
+    key, _ = key_of(person, Permission.CONTACTS_READ)
+    owner.run("UPDATE users SET disabled_at = now() WHERE public_id = %s", person.id)
+    problem(person.ask("GET", ME), 401, "session_ended")
+    problem(bearing(api, key, "GET", CONTACTS), 401, "api_key_invalid")
+    problem(refresh(api, person.refresh), 401, "session_ended")
+    problem(
+        api.ask("POST", LOGIN, json={"email": person.account.email, "password": PASSWORD}), 401, "credentials_invalid"
+    )
+
+
 def test_account_opened_again_does_not_bring_old_tokens_back(api: Service) -> None:
     person = enter(api)
     key, _ = key_of(person, Permission.CONTACTS_READ)

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import Path, Query
+from fastapi import Path, Query, Request
 
 from app.api.pages import CursorQuery, LimitQuery, Listing
 from app.api.routes import Routes
-from app.core.deps import CallerDep, CursorsDep, OriginDep, SessionDep
+from app.core.deps import CallerDep, CursorsDep, OriginDep, SessionDep, require
 from app.models.permission import Permission
 from app.schemas.base import Page
 from app.schemas.users import ApiKeyCreatedOut, ApiKeyCreateIn, ApiKeyOut
@@ -25,10 +25,12 @@ OfAllQuery = Annotated[bool, Query(description="Everybody's; needs `api_keys:man
 
 @routes.add("GET", "", Permission.SELF, "List API keys", Page[ApiKeyOut])
 async def api_keys_list(
-    session: SessionDep, caller: CallerDep, cursors: CursorsDep, limit: LimitQuery = 50, cursor: CursorQuery = None,
-    of_all: OfAllQuery = False,
+    request: Request, session: SessionDep, caller: CallerDep, cursors: CursorsDep, limit: LimitQuery = 50,
+    cursor: CursorQuery = None, of_all: OfAllQuery = False,
 ) -> Listing[ApiKeyView]:  # fmt: skip
     """One's own, or with `api_keys:manage` everybody's. The keys themselves are shown once, when they are made."""
+    if of_all:
+        await require(Permission.API_KEYS_MANAGE)(request)
     after = UUID(cursors.read(LISTING, cursor)) if cursor else None
     found = await api_key_service.list_keys(session, caller, of_all=of_all, after=after, limit=limit)
     return Listing(found.items, cursors.make(LISTING, found.last_id) if found.last_id else None)

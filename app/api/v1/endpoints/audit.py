@@ -25,9 +25,9 @@ TextQuery = Annotated[str | None, Query(max_length=200, min_length=1)]
 
 async def get_filter(
     actor_id: Annotated[UUID | None, Query(description="Account that acted.")] = None,
-    action: TextQuery = None,
-    object_type: TextQuery = None,
-    object_id: TextQuery = None,
+    action: Annotated[TextQuery, Query(description="What was done, whole, as `user.disable`.")] = None,
+    object_type: Annotated[TextQuery, Query(description="Kind of the object, as `user`.")] = None,
+    object_id: Annotated[TextQuery, Query(description="Id of the object.")] = None,
     result: Annotated[AuditResult | None, Query(description="How it ended.")] = None,
     since: Annotated[Instant | None, Query(description="First instant; UTC when it has no offset.")] = None,
     until: Annotated[Instant | None, Query(description="First instant that is no longer meant.")] = None,

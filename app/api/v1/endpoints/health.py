@@ -38,7 +38,12 @@ async def health_ready(request: Request, response: Response) -> Readiness:
     return found
 
 
-@routes.add("GET", "/metrics", None, "Metrics", None, response_class=Response, problems=[401, 403])
+@routes.add(
+    "GET", "/metrics", None, "Metrics", None, response_class=Response, problems=[401, 403],
+    openapi_extra={"security": [{"api_key": []}], "x-permission": str(Permission.METRICS_READ)},
+    responses={200: {"description": "Text format of Prometheus.", "content": {"text/plain": {
+        "schema": {"type": "string", "title": "Metrics"}, "example": "sms_db_pool_size 10.0"}}}},
+)  # fmt: skip
 async def metrics_get(request: Request) -> Response:
     """For Prometheus. With the token of SMS_API__METRICS_TOKEN, or an API key that has `metrics:read`."""
     settings: Settings = request.app.state.settings

@@ -27,16 +27,25 @@ BODY: dict[str, Any] = {
             JSON: {"schema": {"$ref": "#/components/schemas/LoginIn"}},
             FORM: {
                 "schema": {
+                    "title": "LoginForm",
                     "type": "object",
                     "required": ["username", "password"],
                     "properties": {
                         "grant_type": {"type": "string", "const": "password"},
-                        "username": {"type": "string", "description": "The email address."},
-                        "password": {"type": "string", "format": "password"},
-                        "otp": {"type": "string", "description": "Code of the second factor, once it is on."},
-                        "scope": {"type": "string"},
-                        "client_id": {"type": "string"},
-                        "client_secret": {"type": "string"},
+                        "username": {
+                            "type": "string",
+                            "description": "The email address.",
+                            "examples": ["ana@example.com"],
+                        },
+                        "password": {"type": "string", "format": "password", "examples": ["a few words of your own"]},
+                        "otp": {
+                            "type": "string",
+                            "description": "Code of the second factor, once it is on.",
+                            "examples": ["492039"],
+                        },
+                        "scope": {"type": "string", "examples": [""]},
+                        "client_id": {"type": "string", "examples": [""]},
+                        "client_secret": {"type": "string", "examples": [""]},
                     },
                 }
             },

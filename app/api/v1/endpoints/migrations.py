@@ -39,8 +39,10 @@ async def migration_get(run_id: RunId, session: ReaderDep) -> RunView:
 
 
 @routes.add(
-    "GET", "/{run_id}/report", Permission.MIGRATIONS_READ, "Report of a run", MigrationReport, problems=[404, 409]
-)
+    "GET", "/{run_id}/report", Permission.MIGRATIONS_READ, "Report of a run", MigrationReport, problems=[404, 409],
+    responses={200: {"content": {"application/json": {"example": {
+        "run_id": 1, "status": "completed", "made_at": "2026-11-24T12:07:53Z"}}}}},
+)  # fmt: skip
 async def migration_report(run_id: RunId, request: Request) -> MigrationReport:
     """The figures of a run: quality, speed, rejects, distribution. Reads all contacts: seconds to a minute, kept a while."""
     desk: ReportDesk = request.app.state.reports

@@ -27,11 +27,12 @@ MANAGE = Permission.USERS_MANAGE
 
 @routes.add("GET", "", Permission.USERS_READ, "List accounts", Page[UserOut])
 async def users_list(
-    session: SessionDep, cursors: CursorsDep, limit: LimitQuery = 50, cursor: CursorQuery = None
-) -> Listing[UserView]:
+    session: SessionDep, caller: CallerDep, origin: OriginDep, cursors: CursorsDep, limit: LimitQuery = 50,
+    cursor: CursorQuery = None,
+) -> Listing[UserView]:  # fmt: skip
     """In the order in which they were made."""
     after = UUID(cursors.read(LISTING, cursor)) if cursor else None
-    found = await user_service.list_users(session, after=after, limit=limit)
+    found = await user_service.list_users(session, after=after, limit=limit, caller=caller, origin=origin)
     return Listing(found.items, cursors.make(LISTING, found.last_id) if found.last_id else None)
 
 
