@@ -156,7 +156,7 @@ async def accept_invitation(session: AsyncSession, token: str, password_hash: st
     now = clock.utc_now()
     # The account first and the link then, as disable() takes them.
     owner = select(User.id).join(Invitation, Invitation.user_id == User.id).where(*_open(token))
-    user_id = await session.scalar(owner.with_for_update(of=User))
+    user_id = await session.scalar(owner.with_for_update(of=User, key_share=True))
     taken = update(Invitation).where(Invitation.token_hash == digest(token), Invitation.used_at.is_(None))
     if user_id is None or await session.scalar(taken.values(used_at=now).returning(Invitation.user_id)) is None:
         raise _invitation_invalid()
