@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import typer
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.cli.context import application_url, database_url, redis_url
 from app.cli.transactions import in_transaction
@@ -17,7 +16,6 @@ from app.core.errors import InvalidInput
 from app.embedded.api_process import ApiChild, Backends
 from app.embedded.servers import stop_all
 from app.embedded.supervisor import Child, server_children, supervise
-from app.models.user import Role
 from app.services import schema_service, user_service
 
 PortOption = Annotated[
@@ -92,17 +90,7 @@ def how_to_sign_in(address: str) -> str:
 
 def has_admin() -> bool:
     """Whether an administrator could sign in."""
-
-    async def work(session: AsyncSession) -> bool:
-        after = None
-        while True:
-            page = await user_service.list_users(session, after=after, limit=user_service.LARGEST_PAGE)
-            if any(it.role is Role.ADMIN and it.has_password and it.disabled_at is None for it in page.items):
-                return True
-            if (after := page.last_id) is None:
-                return False
-
-    return in_transaction(work)
+    return in_transaction(user_service.has_admin)
 
 
 def down(

@@ -220,30 +220,21 @@ class RowRules:
     ) -> bytes:  # fmt: skip
         line = self._line_class(number)
         lada = lada_of(number)
-        place = self._ladas.get(lada)
-        inferred = 0
-        zone: str | None
-        if state is not None:
-            town = (texts["municipio_cof"] or "").strip(" ")
-            zone, is_certain = geo_utils.time_zone(self._zones, state, town or None)
-            inferred |= 0 if is_certain else 4
-        else:
-            state, zone = (place.state_code, place.time_zone) if place else (None, None)
-            inferred |= 5 if place else 0
-        city = texts["ciudad_por_lada"]
-        if place and not (city or "").strip(" "):
-            city, inferred = place.city, inferred | 2
+        at = geo_utils.locate(
+            self._ladas.get(lada), self._zones, state=state, municipality=texts["municipio_cof"],
+            city=texts["ciudad_por_lada"],
+        )  # fmt: skip
         reason = invalid_reason(is_assigned=line.is_assigned, is_flagged=is_flagged)
         fixed = struct.pack(">hiqiqii", 28, 8, source_id + self._id_offset, 8, source_id, 4, self._run_id) + (
             b"\xff\xff\xff\xff" if moment is None else struct.pack(">iq", 8, moment)
         )
-        fixed += struct.pack(">ihi?i?", 2, inferred, 1, line.is_mobile, 1, reason is None)
-        digits = f"{number:010d}"
+        fixed += struct.pack(">ihi?i?", 2, at.inferred, 1, line.is_mobile, 1, reason is None)
+        digits, state_name = f"{number:010d}", geo_utils.STATE_NAMES[at.state_code] if at.state_code else None
         fields = (
             f"+52{digits}", digits, texts["campo1_original"], texts["nombre"], texts["direccion"], texts["colonia"],
-            texts["municipio_cof"], state, geo_utils.STATE_NAMES[state] if state else None, lada, city, line.line_type,
-            line.operator, reason, "ACTIVE" if reason is None else "INVALID", zone, SOURCE_NAME, texts["campo3"],
-            texts["municipio_csv"], texts["estado_sep"], texts["municipio_sep"],
+            texts["municipio_cof"], at.state_code, state_name, lada,
+            at.city, line.line_type, line.operator, reason, "ACTIVE" if reason is None else "INVALID", at.time_zone,
+            SOURCE_NAME, texts["campo3"], texts["municipio_csv"], texts["estado_sep"], texts["municipio_sep"],
         )  # fmt: skip
         return fixed + b"".join(map(text_field, fields))
 

@@ -15,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core.errors import Conflict, InvalidInput, NotFound
 from app.core.plan_store import place_tables
-from app.models.contact import Contact, ContactStatus, Inferred, InvalidReason, LineType
+from app.models.contact import Contact, ContactStatus, InvalidReason, LineType
 from app.models.numbering import NumberingPlan, NumberingRange
 from app.models.permission import Caller, Origin
 from app.services import audit_service
@@ -186,23 +186,17 @@ def _line(line_type: LineType, operator: str | None) -> dict[str, Any]:
 def _placed(national: int, details: ContactDetails) -> dict[str, Any]:
     """Texts, and state, city and time zone, with what was inferred from the LADA."""
     tables, lada = place_tables(), phone_utils.lada_of(national)
-    place = geo_utils.place_of_lada(tables.ladas, lada)
-    inferred = Inferred(0)
     state = geo_utils.state_code(details.state) if details.state else None
     if details.state and state is None:
         raise InvalidInput(f"There is no Mexican state called {details.state!r}.", code="state_unknown")
-    if state is not None:
-        zone, is_certain = geo_utils.time_zone(tables.zones, state, details.municipality)
-        inferred |= Inferred(0) if is_certain else Inferred.TIME_ZONE
-    else:
-        state, zone = (place.state_code, place.time_zone) if place else (None, "")
-        inferred |= Inferred.STATE | Inferred.TIME_ZONE if place else Inferred(0)
-    city = details.city
-    if city is None and place:
-        city, inferred = place.city, inferred | Inferred.CITY
+    at = geo_utils.locate(
+        geo_utils.place_of_lada(tables.ladas, lada), tables.zones, state=state, municipality=details.municipality,
+        city=details.city,
+    )  # fmt: skip
     return {
-        **_texts(details), "city": city, "lada": lada, "state_code": state,
-        "state_name": geo_utils.STATE_NAMES[state] if state else None, "time_zone": zone or None, "inferred": int(inferred),
+        **_texts(details), "city": at.city, "lada": lada, "state_code": at.state_code,
+        "state_name": geo_utils.STATE_NAMES[at.state_code] if at.state_code else None, "time_zone": at.time_zone,
+        "inferred": at.inferred,
     }  # fmt: skip
 
 

@@ -8,8 +8,7 @@ from hashlib import sha256
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDFExpand
 
-from app.core.config import Settings
-from app.core.security import KEY_BYTES, secret_key
+from app.core.security import KEY_BYTES
 
 KEY_ID = 1
 """suppressions.key_id of what this makes."""
@@ -24,11 +23,3 @@ class PhoneHasher:
     def of(self, phone_e164: str) -> bytes:
         """The 32 bytes that stand for `phone_e164`."""
         return hmac.digest(self._key, phone_e164.encode("ascii"), sha256)
-
-
-def phone_hasher(settings: Settings) -> PhoneHasher:
-    """The hasher of this installation.
-
-    Raises: InvalidInput as `secret_key`.
-    """
-    return PhoneHasher(secret_key(settings))

@@ -15,7 +15,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from app.core import clock
 from app.core.config import AuthSettings
-from app.core.database import connect
 from app.core.errors import Conflict, Forbidden, InvalidInput, NotFound, Unauthenticated
 from app.core.security import digest, new_id, new_token
 from app.models.access import Invitation, RevokeReason, SecondFactor
@@ -28,6 +27,7 @@ LONGEST_EMAIL, LONGEST_NAME = 254, 200
 ADMIN_LOCK = 7_302_023
 """Advisory lock of whoever takes an administrator away: two at once must not take the last two."""
 LARGEST_PAGE = 200
+_ADMIN_WHO_CAN_COME = (User.role == Role.ADMIN, User.disabled_at.is_(None), User.password_hash.is_not(None))
 _EMAIL = re.compile(r"[a-z0-9.!#$%&'*+/=?^_`{|}~-]{1,64}@(?:[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z0-9-]{2,63}")
 """As browsers check it, and with a dot in the domain. A name in another script is written in its ASCII form."""
 
@@ -285,11 +285,9 @@ async def list_users(
     return UserPage(items, items[-1].public_id if len(rows) > limit else None)
 
 
-def has_users(db_url: str) -> bool:
-    """Whether there is any account yet."""
-    with connect(db_url) as connection:
-        row = connection.execute("SELECT EXISTS (SELECT FROM users)").fetchone()
-    return bool(row and row[0])
+async def has_admin(session: AsyncSession) -> bool:
+    """Whether an administrator could sign in."""
+    return bool(await session.scalar(select(exists().where(*_ADMIN_WHO_CAN_COME))))
 
 
 def _views(*conditions: ColumnElement[bool]) -> Any:
@@ -347,8 +345,7 @@ def _require_within(caller: Caller, role: Role) -> None:
 
 async def _require_another_admin(session: AsyncSession, user_id: int) -> None:
     await session.execute(select(func.pg_advisory_xact_lock(ADMIN_LOCK)))
-    able = User.role == Role.ADMIN, User.disabled_at.is_(None), User.password_hash.is_not(None)
-    others = exists().where(*able, User.id != user_id)
+    others = exists().where(*_ADMIN_WHO_CAN_COME, User.id != user_id)
     if not await session.scalar(select(others)):
         raise Conflict("This is the last administrator.", code="last_admin")
 

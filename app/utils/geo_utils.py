@@ -169,6 +169,43 @@ def time_zone(zones: Mapping[tuple[str, str], str], state: str, municipality: st
     return usual, False
 
 
+STATE_INFERRED: Final = 1
+CITY_INFERRED: Final = 2
+ZONE_INFERRED: Final = 4
+"""Bits of `Located.inferred`, and of contacts.inferred."""
+
+
+@dataclass(frozen=True, slots=True)
+class Located:
+    """Where a number is at home. `inferred`: which of it was filled from its LADA, or is only what is usual in its state."""
+
+    state_code: str | None
+    city: str | None
+    time_zone: str | None
+    inferred: int
+
+
+def locate(
+    place: Place | None, zones: Mapping[tuple[str, str], str], *, state: str | None, municipality: str | None,
+    city: str | None,
+) -> Located:  # fmt: skip
+    """What is given of a place, filled up from `place`, the place of the number's LADA. Spaces alone are nothing given.
+
+    Raises: KeyError when `state` is not a state's code.
+    """
+    inferred = 0
+    zone: str | None
+    if state is not None:
+        zone, is_certain = time_zone(zones, state, (municipality or "").strip(" ") or None)
+        inferred |= 0 if is_certain else ZONE_INFERRED
+    else:
+        state, zone = (place.state_code, place.time_zone) if place else (None, None)
+        inferred |= STATE_INFERRED | ZONE_INFERRED if place else 0
+    if place and not (city or "").strip(" "):
+        city, inferred = place.city, inferred | CITY_INFERRED
+    return Located(state, city, zone, inferred)
+
+
 def _municipality_candidates(state: str, key: str) -> list[str]:
     bare = [key.removeprefix(lead) for lead in _TOWN_LEADS if key.startswith(lead)]
     names = [key, *bare]

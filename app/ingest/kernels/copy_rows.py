@@ -13,7 +13,7 @@ import numpy as np
 from app.ingest.kernels.cells import NO_DATE
 from app.ingest.kernels.memory import PADDING, copy_bytes, prefetch, store8_big_endian
 from app.ingest.kernels.pages import NULL
-from app.ingest.kernels.places import CITY_INFERRED
+from app.utils.geo_utils import CITY_INFERRED
 from app.utils.numbering_plan import find_range
 
 FIELDS = 28

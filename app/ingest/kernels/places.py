@@ -6,6 +6,7 @@ import numba as nb
 
 from app.ingest.kernels.pages import IN_PAGE, NULL, UNUSUAL
 from app.ingest.kernels.values import UNKNOWN, find_value
+from app.utils.geo_utils import CITY_INFERRED, STATE_INFERRED, ZONE_INFERRED
 
 NO_STATE = 32
 """`state` of a row whose state neither its cell nor its LADA tells."""
@@ -13,9 +14,6 @@ NO_STATE = 32
 NO_ZONE = -1
 UNRECOGNISED = 33
 """Taught for a spelling that is no state: the scalar rule records it."""
-
-STATE_INFERRED, CITY_INFERRED, ZONE_INFERRED = 1, 2, 4
-"""Bits of `contacts.inferred`."""
 
 
 @nb.njit(inline="always")
