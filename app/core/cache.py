@@ -67,14 +67,6 @@ class Cache:
         """Whether Valkey answers."""
         return await self.attempt(_ping, otherwise=False)
 
-    async def get(self, key: str) -> bytes | None:
-        """The value kept under `key`; None when there is none, or no Valkey."""
-        return await self.attempt(lambda client: _get(client, key), otherwise=None)
-
-    async def put(self, key: str, value: bytes, ttl_s: int) -> None:
-        """Keep `value` for `ttl_s` seconds, if Valkey is there."""
-        await self.attempt(lambda client: client.set(key, value, ex=ttl_s), otherwise=None)
-
     async def close(self) -> None:
         """Close every connection."""
         if self.client is not None and self.pool is not None:
@@ -93,8 +85,3 @@ class Cache:
 
 async def _ping(client: Redis) -> bool:
     return bool(await client.ping())
-
-
-async def _get(client: Redis, key: str) -> bytes | None:
-    value = await client.get(key)
-    return value.encode() if isinstance(value, str) else value

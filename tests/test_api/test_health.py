@@ -11,11 +11,13 @@ from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from psycopg import sql
 from pydantic import SecretStr
 from starlette.testclient import TestClient
 
 from app import __version__
+from app.core import metrics
 from app.core.config import EmbeddedSettings, Settings
 from app.core.database import connect
 from app.embedded.servers import stop_all
@@ -161,3 +163,20 @@ def test_service_starts_without_its_database_and_signs_in_once_it_is_there(
             assert checks(client, 200, "ok")
         finally:
             session.execute(drop)
+
+
+def test_metrics_wait_for_a_process_that_is_making_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker that starts makes an empty file first; whoever reads at that moment reads once more."""
+    monkeypatch.setenv(metrics.MULTIPROCESS_DIR, str(tmp_path))
+    fresh = tmp_path / "counter_1.db"
+    fresh.touch()
+    read = generate_latest
+
+    def then_filled(registry: CollectorRegistry) -> bytes:
+        try:
+            return read(registry)
+        finally:
+            fresh.unlink(missing_ok=True)
+
+    monkeypatch.setattr(metrics, "generate_latest", then_filled)
+    assert metrics.exposition() == b""

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.core.database import connect
+from app.ingest.source import Source
 from tests.kill_support import ask, environment, run
 from tests.sources import make_source, numbers
 
@@ -44,6 +45,29 @@ def test_source_whose_table_lacks_rows_is_corrupt_and_not_waited_for(tmp_path: P
     assert done.process.returncode != 0
     assert "(source_corrupt)" in done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
+
+
+def test_commit_of_a_writer_in_wal_mode_is_a_change(tmp_path: Path) -> None:
+    """A reader's lock keeps no writer out there, and the file itself stays as it was."""
+    path = source_of(tmp_path / "numeros.db")
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("PRAGMA journal_mode = wal")
+    with closing(Source(path)) as source, closing(sqlite3.connect(path)) as writer:
+        facts = source.facts()
+        assert source.is_unchanged(facts)
+        writer.execute("PRAGMA wal_autocheckpoint = 0")
+        writer.execute("UPDATE numeros SET nombre = 'SOMEBODY ELSE' WHERE id = 7")
+        writer.commit()
+        assert not source.is_unchanged(facts)
+
+
+def test_inspect_of_a_source_that_cannot_be_moved_fails(tmp_path: Path) -> None:
+    source = source_of(tmp_path / "numeros.db")
+    with closing(sqlite3.connect(source)) as connection, connection:
+        connection.execute("DROP TABLE ladas_faltantes")
+    done = run(tmp_path, ["source", "inspect", str(source)], environment(tmp_path / "var"))
+    assert done.process.returncode == 2
+    assert "(source_schema)" in done.stderr
 
 
 @pytest.mark.parametrize("moment", ["9999-12-31T23:59:59-14:00", "0001-01-01T00:00:00+14:00"])

@@ -20,7 +20,7 @@ from app.core.errors import AppError, Conflict, InvalidInput, NotFound
 from app.models.consent import ConsentAction, ConsentChannel, Purpose
 from app.models.contact import Contact, ContactStatus, LineType
 from app.models.permission import SYSTEM, Origin
-from app.models.suppression import SuppressionPurpose, SuppressionReason
+from app.models.suppression import Suppression, SuppressionPurpose, SuppressionReason
 from app.services import consent_service, sendable, suppression_service
 from app.services.consent_service import ConsentAct
 from app.services.phone_hash import PhoneHasher
@@ -284,3 +284,33 @@ async def test_an_erased_number_does_not_come_back_and_no_one_lifts_it(session: 
     with pytest.raises(AppError) as caught:
         await make_contact(session, NUMBER, Model())
     assert caught.value.code == "contact_was_erased"
+    number = await session.scalar(select(Suppression.id))
+    with pytest.raises(Conflict) as caught:
+        await RULES.lift(session, SYSTEM, number or 0, "asked", ORIGIN)
+    assert caught.value.code == "suppression_for_good"
+
+
+async def test_newest_act_counts_in_whatever_order_acts_are_recorded(session: AsyncSession) -> None:
+    """A form of last week may be typed in today; of two acts of one instant the one recorded later counts."""
+    made = await make_contact(session, NUMBER, Model())
+    granted, withdrawn = ConsentAction.GRANTED, ConsentAction.WITHDRAWN
+    recorded = [(granted, 10), (withdrawn, 20), (granted, 5), (granted, 30), (withdrawn, 30), (granted, 25)]
+    told = []
+    for action, days in recorded:
+        act = ConsentAct(
+            Purpose.MARKETING, action, ConsentChannel.PAPER, START - timedelta(days=40 - days), "shop", "doc"
+        )
+        await consent_service.record(session, SYSTEM, made, act, ORIGIN)
+        told.append(await sendable.explain(session, made, Purpose.MARKETING, START) == ())
+    assert told == [True, False, False, True, False, False]
+
+
+async def test_what_is_still_to_come_does_not_count_yet(session: AsyncSession) -> None:
+    made = await make_contact(session, NUMBER, Model())
+    act = ConsentAct(Purpose.MARKETING, ConsentAction.GRANTED, ConsentChannel.PAPER, START, "shop", "doc")
+    await consent_service.record(session, SYSTEM, made, act, ORIGIN)
+    before, after = START - timedelta(seconds=1), START + timedelta(seconds=1)
+    assert [it.blocker for it in await sendable.explain(session, made, Purpose.MARKETING, before)] == [
+        Blocker.NO_CONSENT
+    ]
+    assert await sendable.explain(session, made, Purpose.MARKETING, after) == ()
