@@ -8,6 +8,7 @@ import pytest
 from typer.testing import CliRunner
 
 from app.cli.audit import group
+from app.cli.context import console
 from app.core.database import connect
 from app.core.errors import Broken, InvalidInput
 from app.models.permission import SYSTEM, Origin
@@ -16,6 +17,7 @@ from app.services import audit_service
 
 @pytest.fixture(autouse=True)
 def _database(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "width", 200)  # made when the module was read, with the width of then
     monkeypatch.setattr("app.cli.audit.database_url", lambda: database_url)
     with connect(database_url) as connection:
         audit_service.record_sync(connection, SYSTEM, "user.create", object_type="user", object_id="u-1")
@@ -59,7 +61,7 @@ def test_anchor_that_is_none_is_refused(anchor: str) -> None:
 
 
 def test_list_shows_the_newest_first_and_no_control_character() -> None:
-    result = CliRunner().invoke(group, ["list"], env={"COLUMNS": "200"})
+    result = CliRunner().invoke(group, ["list"])
     assert result.exit_code == 0
     assert "\x1b" not in result.stderr
     assert "[bold]" in result.stderr

@@ -10,6 +10,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from app.cli import app
+from app.cli.context import console
 from app.core.config import Settings
 from app.core.database import connect
 from app.core.errors import AppError, Conflict, InvalidInput, NotFound
@@ -22,13 +23,14 @@ CREATE = ("users", "create", EMAIL, "--role", "admin", "--password-stdin")
 
 @pytest.fixture(autouse=True)
 def _here(database_url: str, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(console, "width", 250)  # made when the module was read, with the width of then
     monkeypatch.setattr("app.cli.transactions.application_url", lambda: database_url)
     for module in ("users", "keys"):
         monkeypatch.setattr(f"app.cli.{module}.get_settings", lambda: settings)
 
 
 def run(*arguments: str, stdin: str | bytes = "") -> Result:
-    return CliRunner().invoke(app, list(arguments), input=stdin, env={"COLUMNS": "250"})
+    return CliRunner().invoke(app, list(arguments), input=stdin)
 
 
 def done(*arguments: str, stdin: str | bytes = "") -> Any:
